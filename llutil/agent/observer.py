@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from llutil.agent_socket.messages import JobStatus
@@ -112,15 +113,20 @@ class TerminalObserver:
         return set()
 
     def output_lines(self, rank: int, prefix: str, stream: str, lines: Sequence[str]) -> None:
-        """Print each line after its prefix, as torch does."""
+        """Print each line after its prefix, as torch does. Where they cannot be printed they are in
+        the log files, and the job goes on.
+        """
         del rank  # the prefix names it
         target = sys.stderr if stream == "stderr" else sys.stdout
-        for text in lines:
-            try:
-                target.write(f"{prefix}{text}\n")
-            except UnicodeEncodeError:  # a terminal that knows fewer characters ends no job
-                target.write(f"{prefix}{ascii(text)[1:-1]}\n")
-        target.flush()
+        if target is None:  # this program was started with the stream closed
+            return
+        with suppress(OSError, ValueError):  # its reader is gone, its disk is full, it was closed
+            for text in lines:
+                try:
+                    target.write(f"{prefix}{text}\n")
+                except UnicodeEncodeError:  # a terminal that knows fewer characters ends no job
+                    target.write(f"{prefix}{ascii(text)[1:-1]}\n")
+            target.flush()
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Show the progress of the round, or leave its last state."""

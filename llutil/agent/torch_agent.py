@@ -13,6 +13,7 @@ import logging
 import signal
 import time
 import uuid
+from pathlib import Path
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.metrics.api import put_metric
@@ -21,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import process_failures
 from llutil.agent.interruptible_call import interruptible
+from llutil.agent.kept_values import keep_values
 from llutil.agent.steering.agreement import Agreement, NoAgreement, OneNodeAgreement
 from llutil.backends.table import STATIC, backend_named
 
@@ -124,8 +126,13 @@ class TorchBackendAgent(Agent):
         ended = self._end_workers(signal.SIGKILL, 0.0, self._kind_of_success)
         values = {one.rank: one.note for one in ended}
         if group.group_world_size > 1:
-            with self.signals.raising():
-                self._exit_barrier()
+            try:
+                # torch waits up to five minutes for the others, in C++, which no signal interrupts.
+                interruptible(self._exit_barrier, self._loop, self.signals)
+            except SignalException:
+                kept = keep_values(values, len(group.workers), Path(self.kept_folder))
+                _log.warning("%s", kept)
+                raise
         return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
 
     def _on_failure(self, group: WorkerGroup) -> RunResult | None:

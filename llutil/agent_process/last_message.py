@@ -6,6 +6,7 @@ This module may import torch, inside of functions.
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
 
 from llutil.errors import LaunchError, StoppedError
@@ -13,6 +14,9 @@ from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.messages import JobFailed
 
 __all__ = ["message_for", "stopped_message"]
+
+_OF_SIGNALS = "torch.distributed.elastic.multiprocessing.api"
+"""torch's module of ``SignalException``. Without it no agent has run."""
 
 
 def stopped_message(text: str) -> JobFailed:
@@ -26,6 +30,8 @@ def message_for(error: BaseException, stop_reason: str | None) -> JobFailed:
     """
     if isinstance(error, LaunchError):
         return _failed(error)
+    if _OF_SIGNALS not in sys.modules:  # also where torch cannot be imported, as ``error`` says
+        return _unexpected(error)
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
     from llutil.agent.failures.report import WorkersFailed
@@ -37,9 +43,13 @@ def message_for(error: BaseException, stop_reason: str | None) -> JobFailed:
             reason = stop_reason or f"the agent got signal {signal.Signals(sigval).name}"
             return stopped_message(f"the job was stopped: {reason}")
         case _:
-            text = "".join(traceback.format_exception(error))
-            failure = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
-            return JobFailed(type(error).__name__, text, False, failure)
+            return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> JobFailed:
+    text = "".join(traceback.format_exception(error))
+    failure = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
+    return JobFailed(type(error).__name__, text, False, failure)
 
 
 def _failed(error: LaunchError) -> JobFailed:

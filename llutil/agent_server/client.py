@@ -26,8 +26,10 @@ from llutil.system.process_table import stat_of
 
 __all__ = ["AgentServerPlace", "ForkedAgent", "NotForkedError", "ancestors"]
 
-# Seconds for a server to fork, or to say how an agent ended.
-_ANSWER_TIMEOUT = 1.0
+# Seconds for a server to fork, or to say how an agent ended. Both take milliseconds. But a machine
+# that is so busy that it takes seconds would need far longer to start an agent afresh, and how an
+# agent ended nobody else can say.
+_ANSWER_TIMEOUT = 5.0
 _PROGRAM = ("-m", "llutil.agent_server")
 
 

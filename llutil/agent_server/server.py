@@ -38,8 +38,10 @@ from llutil.system.process_table import stat_of
 
 __all__ = ["AgentServer"]
 
-_SESSION = 1.0
+_SESSION = 5.0
 """Seconds for a fork to have a session of its own: as long as a task waits for the answer."""
+_LONGEST_WAIT = 3600.0
+"""Seconds that one wait takes at most. The kernel refuses more than 24 days."""
 
 
 class _RefusedError(Exception):
@@ -85,6 +87,8 @@ class AgentServer:
         # A handler alone does not end a wait: Python goes on waiting after it.
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGTERM, lambda *_: None)
+        # An ignored one may be inherited. With it the kernel keeps no exit status of an agent.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         listener.setblocking(False)
         self._on_input(wake_read, partial(self._signalled, wake_read))
         self._on_input(listener, self._accept)
@@ -94,13 +98,13 @@ class AgentServer:
     def serve(self) -> None:
         """Serve until the end."""
         while self._serving or self._agents:
-            timeout = None
+            left = None
             if not self._agents:
-                timeout = max(0.0, self._idle_since + self._idle - time.monotonic())
-            ready = self._selector.select(timeout)
+                left = max(0.0, self._idle_since + self._idle - time.monotonic())
+            ready = self._selector.select(None if left is None else min(left, _LONGEST_WAIT))
             for key, _ in ready:
                 key.data()
-            if not ready and not self._agents:
+            if not ready and left is not None and left <= _LONGEST_WAIT:
                 self._end()
 
     def _on_input(self, file: Any, act: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ This module may import only the standard library and msgspec.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -149,7 +150,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode(message: Request | Answer) -> bytes:
     """``message`` as a line. What is no UTF-8 in it, such as bytes of a script's name, is shown as
-    Python writes it.
+    Python writes it. A metric that is no finite number, as the loss of a training that diverges, is
+    null there: JSON has no such number.
     """
     try:
         return msgspec.json.encode(message) + b"\n"
@@ -184,8 +186,13 @@ def decode_request(line: bytes) -> Request:
 
 
 def decode_answer(line: bytes) -> Answer:
-    """The answer in ``line``.
+    """The answer in ``line``. A metric that is null there is not a number.
 
     :raises ValueError: it is none.
     """
-    return msgspec.json.decode(line, type=Answer)
+    plain = msgspec.json.decode(line)
+    status = plain.get("status") if isinstance(plain, dict) else None
+    metrics = status.get("metrics") if isinstance(status, dict) else None
+    if isinstance(metrics, dict):
+        metrics |= dict.fromkeys([one for one in metrics if metrics[one] is None], math.nan)
+    return msgspec.convert(plain, Answer)

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from llutil.agent_socket.folder import bound_socket, peer_of, remove_stale, removed
@@ -37,21 +38,27 @@ class Loop(Protocol):
 
 class AgentSocket:
     """Answers people on this host who ask for ``run_id``. ``answer`` is called with each request
-    and who asks, in words.
+    and who asks, in words. ``folder`` is the folder of sockets if it is not the usual one.
 
     A job runs without it too: if there can be no socket, the log says why. All of its descriptors
     are watched by ``loop``, so that a forked worker closes them with those of the loop.
     """
 
-    def __init__(self, run_id: str, loop: Loop, answer: Callable[[Request, str], Answer]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        loop: Loop,
+        answer: Callable[[Request, str], Answer],
+        folder: Path | None = None,
+    ) -> None:
         self._loop, self._answer = loop, answer
         self._received: dict[socket.socket, bytes] = {}
         """What each connection has sent so far, the oldest first."""
         self._listener: socket.socket | None = None
         self._path = ""
-        remove_stale()
+        remove_stale(folder)
         try:
-            self._listener, self._path = bound_socket(run_id)
+            self._listener, self._path = bound_socket(run_id, folder)
         except OSError as error:
             _log.warning("no socket for 'llutil ps' and the like: %s", error)
             return

@@ -18,6 +18,7 @@ from llutil.command_line.rendezvous import rendezvous_of
 from llutil.command_line.screen import Cell, Screen
 from llutil.errors import ConfigError, LaunchError
 from llutil.launcher.asked_of_torch import NoAnswerError, asked_of_torch
+from llutil.launcher.checkpoint_checks import checkpoint_problems
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.device_count import worker_count
 from llutil.preflight.addresses import address_problems
@@ -112,8 +113,13 @@ def _socket() -> Check:
 
 def _checkpoints(given: argparse.Namespace) -> Check:
     config = LaunchConfig(1, 1, 1, checkpoint_path=given.checkpoint_path)
-    text = f"{given.checkpoint_path} can be written"
-    return _checked("checkpoints", lambda: check_checkpoint_path(config, ""), text)
+
+    def look() -> None:
+        if problems := [*checkpoint_problems(config)]:  # also a password, which is not to be shown
+            raise ConfigError(problems)
+        check_checkpoint_path(config, "")
+
+    return _checked("checkpoints", look, f"{given.checkpoint_path} can be written")
 
 
 def _checked(name: str, look: Callable[[], Any], text: str) -> Check:

@@ -16,10 +16,12 @@ from typing import Any, NoReturn
 import llutil
 from llutil.command_line.errors import CommandError
 from llutil.command_line.rendezvous import add_options
+from llutil.system.standard_fds import open_standard_fds
 
 __all__ = ["console", "main", "parser"]
 
 _SECONDS = 60.0
+_JOB = "run"
 _BROKEN_PIPE, _INTERRUPTED = 141, 130
 """What a shell says of a program that ended by SIGPIPE, or by Ctrl-C."""
 
@@ -39,6 +41,10 @@ _ORDERS = {
 
 def console() -> NoReturn:
     """Be the program ``llutil``."""
+    open_standard_fds()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed, as by ">&-": nobody wants what is said
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # A terminal may lack a letter of a job's; that is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -62,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = built.parse_args(words)
     try:
         code: int = given.function(given)
-        sys.stdout.flush()
+        if given.command != _JOB:  # whose code is the job's, whether its lines can be read or not
+            sys.stdout.flush()
     except CommandError as error:
         sys.stderr.write(f"llutil {given.command}: {error}\n")
         return error.code
@@ -89,9 +96,9 @@ def parser(*, runs: bool = True) -> argparse.ArgumentParser:
     if runs:
         from llutil.command_line.run import add_run
 
-        add_run(commands, "run", _RUN)
+        add_run(commands, _JOB, _RUN)
     else:
-        commands.add_parser("run", help=_RUN)
+        commands.add_parser(_JOB, help=_RUN)
     _add(
         commands,
         "ps",
@@ -141,7 +148,7 @@ def parser(*, runs: bool = True) -> argparse.ArgumentParser:
 def _names_run(words: Sequence[str]) -> bool:
     """Whether ``words``, or the line that a shell wants completed, begin with "run"."""
     line = os.environ.get("COMP_LINE", "").split() if "_ARGCOMPLETE" in os.environ else []
-    return [*line[1:], *words][:1] == ["run"]
+    return [*line[1:], *words][:1] == [_JOB]
 
 
 def _add_doctor(commands: Any) -> None:

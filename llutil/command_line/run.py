@@ -101,12 +101,17 @@ def _launch(config: LaunchConfig, given: argparse.Namespace) -> int:
     try:
         launch(request)
     except WorkersFailed as failed:
-        sys.stderr.write(f"{failed}\n")
+        _say(f"{failed}\n")
         return exit_code(failed.job_failure)
     except SignalException as stop:
-        sys.stderr.write(f"llutil run: stopped by {stop.sigval.name}\n")
+        _say(f"llutil run: stopped by {stop.sigval.name}\n")
         return _SIGNALLED + int(stop.sigval)
     return 0
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody can read it; the exit code says it too
+        sys.stderr.write(text)
 
 
 def exit_code(failure: JobFailure) -> int:

@@ -24,7 +24,7 @@ from llutil.launcher.chaos_checks import chaos_problems
 from llutil.launcher.checkpoint_checks import checkpoint_problems
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.numa_options import AFFINITY_MODES, NumaOptions
-from llutil.launcher.output_checks import is_count, output_problems
+from llutil.launcher.output_checks import MOST_WORKERS, is_count, output_problems
 from llutil.system.signal_names import signals_named
 
 __all__ = ["START_METHODS", "problems_of", "run_id_problems"]
@@ -87,8 +87,9 @@ def _workers(config: LaunchConfig) -> Iterator[Problem]:
         if misspelt or not _DEVICE.fullmatch(wanted):
             text = f"is {wanted!r}; wanted a number, {', '.join(map(repr, _COUNTED))}"
             yield Problem("nproc_per_node", text)
-    elif not is_count(wanted) or not 1 <= wanted <= 256:
-        yield Problem("nproc_per_node", f"is {wanted!r}; wanted 1 to 256 workers a node")
+    elif not is_count(wanted) or not 1 <= wanted <= MOST_WORKERS:
+        text = f"is {wanted!r}; wanted 1 to {MOST_WORKERS} workers a node"
+        yield Problem("nproc_per_node", text)
     if config.start_method not in START_METHODS:
         text = f"is {config.start_method!r}; wanted one of {', '.join(START_METHODS)}"
         yield Problem("start_method", text)

@@ -1,7 +1,8 @@
 """How many workers a node gets when the configuration names a kind of device, or "auto".
 
 Accelerators are counted in a short-lived process, which runs ``main`` and imports torch. Otherwise
-this module imports only the standard library, ``llutil.errors`` and ``asked_of_torch``.
+this module imports only the standard library, ``llutil.errors``, ``asked_of_torch`` and a constant
+of ``output_checks``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 
 from llutil.errors import ConfigError
 from llutil.launcher.asked_of_torch import NoAnswerError, answer, asked_of_torch
+from llutil.launcher.output_checks import MOST_WORKERS
 
 __all__ = ["accelerator_count", "main", "worker_count"]
 
@@ -21,11 +23,21 @@ def worker_count(wanted: int | str) -> int:
     CUDA_VISIBLE_DEVICES is respected. "auto" means the accelerators if there are any, else the
     CPUs. "xpu", and the name that a plugin has registered with torch, mean devices of that kind.
 
-    :raises ConfigError: a kind was asked for and there is none, torch does not know it, or counting
-        failed.
+    :raises ConfigError: a kind was asked for and there is none, or more than a node can have
+        workers, torch does not know it, or counting failed.
     """
     if isinstance(wanted, int):
         return wanted
+    count = _count_of_kind(wanted)
+    if count > MOST_WORKERS:
+        raise ConfigError(
+            f"nproc_per_node is {wanted!r}, which is {count} on this host; a node has at most "
+            f"{MOST_WORKERS} workers, so give a number"
+        )
+    return count
+
+
+def _count_of_kind(wanted: str) -> int:
     if wanted == "cpu":
         return _cpu_count()
     count = _count_apart(wanted)

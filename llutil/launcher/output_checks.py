@@ -12,7 +12,10 @@ from typing import Any
 from llutil.errors import Problem
 from llutil.std import ALL_RANKS, AUTO_RANKS, LOG_LINES, Std
 
-__all__ = ["is_count", "output_problems"]
+__all__ = ["MOST_WORKERS", "is_count", "output_problems"]
+
+MOST_WORKERS = 256
+"""How many workers a node may have: an event page has so many slots."""
 
 
 def output_problems(config: Any) -> Iterator[Problem]:

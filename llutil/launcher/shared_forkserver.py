@@ -40,6 +40,7 @@ class SharedForkServer:
 
         open_standard_fds()  # first: the server would get the number of a closed one
         self.mark = uuid.uuid4().hex
+        self._pid = os.getpid()
         self._env = {**os.environ, MARK_VARIABLE: self.mark}
         self._server: ForkServer = ForkServer(self._env)
         self._guardian: Guardian | None = None
@@ -49,11 +50,15 @@ class SharedForkServer:
         """Take the server for one launch, whose workers inherit ``environ``; ``give_back`` ends
         that.
 
-        None if another launch has it, or if its workers could not get all of ``environ``.
+        None if another launch has it, or if its workers could not get all of ``environ``. None also
+        in a fork of the process that made it: a round that ends there would end what carries the
+        mark, and so the workers of this process.
         """
         from llutil.agent.worker_side.fork_environment import unsettable_after_fork
 
-        if unsettable_after_fork(self._env, environ) or not self._used.acquire(blocking=False):
+        if os.getpid() != self._pid or unsettable_after_fork(self._env, environ):
+            return None
+        if not self._used.acquire(blocking=False):
             return None
         return self._server
 
@@ -79,7 +84,9 @@ class SharedForkServer:
         self._used.release()
 
     def close(self) -> None:
-        """End the server, and the guardian."""
+        """End the server, and the guardian. They are not those of a fork."""
+        if os.getpid() != self._pid:
+            return
         self._server.close()
         if self._guardian is not None:
             self._guardian.close()
@@ -100,8 +107,8 @@ def warm_workers() -> Iterator[None]:
     they wait, without any code of yours, for the next.
 
     A launch starts its own server, as it would outside the block, if another launch uses the shared
-    one, or if its environment differs in variables that are read at import (see
-    ``llutil.agent.worker_side.fork_environment``).
+    one, if it runs in a fork of this process, or if its environment differs in variables that are
+    read at import (see ``llutil.agent.worker_side.fork_environment``).
     """
     server = SharedForkServer()
     token = _shared_server.set(server)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from llutil.progress.log_lines import ProgressLines
@@ -71,5 +72,9 @@ def on_stderr() -> ProgressDisplay | None:
 
 
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    """Write ``line``, if somebody can read it: a job does not end by that."""
+    if sys.stderr is None:  # this program was started with the stream closed
+        return
+    with suppress(OSError, ValueError):  # its reader is gone, its disk is full, it was closed
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

@@ -88,7 +88,7 @@ def _groups(pid: int | str, proc: Path) -> Iterator[tuple[bool, str]]:
     Gives pairs: whether the group is of version 1, and its path.
     """
     with suppress(OSError, ValueError):
-        for line in (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines():
+        for line in _lines(proc / str(pid) / "cgroup"):
             _, controllers, path = line.split(":", 2)
             if "memory" in controllers.split(","):
                 yield True, path
@@ -104,13 +104,20 @@ def _mounts(proc: Path) -> list[tuple[str, Path, bool]]:
     """
     found = []
     with suppress(OSError, ValueError, IndexError):
-        for line in (proc / "self" / "mountinfo").read_text(encoding="utf-8").splitlines():
+        for line in _lines(proc / "self" / "mountinfo"):
             before, _, after = line.partition(" - ")
             fields, (kind, _, options) = before.split(), after.split(" ", 2)
             v1 = kind == "cgroup" and "memory" in options.split(",")
             if v1 or kind == "cgroup2":
                 found.append((fields[3], Path(fields[4]), v1))
     return sorted(found, key=lambda mount: not mount[2])
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file of the kernel's. A name in it, as of a folder that a disk is mounted at,
+    may be no UTF-8, and hold what else ends a line for Python.
+    """
+    return file.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
 
 
 def _upwards(group: str, root: str) -> Iterator[str]:

@@ -39,9 +39,9 @@ _LONGEST_COMMAND = 80
 # Flags of a process that has no memory of its own: it ends, or is a thread of the kernel
 # (PF_EXITING and PF_KTHREAD in the kernel's sched.h).
 _WITHOUT_MEMORY = 0x4 | 0x200000
-# How often, and after how many seconds each time, a process is looked at again that is in the midst
-# of starting a program. On an idle machine that takes some 0.1 ms.
-_EXEC_LOOKS, _EXEC_PERIOD = 200, 0.001
+# Seconds for which a process is looked at again that is in the midst of starting a program, and
+# between two looks. On an idle machine that takes some 0.1 ms; on one that stalls, seconds.
+_EXEC_LONGEST, _EXEC_PERIOD = 5.0, 0.001
 # What the files of a process raise that is gone (ENOENT, ESRCH) or another user's (EACCES, EPERM).
 _UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
@@ -188,9 +188,8 @@ def environment_has(pid: int, variables: tuple[bytes, ...]) -> bytes | None:
     theirs. One that starts a program has none for a moment, and is waited for.
     """
     environment = _environment(pid)
-    for _ in range(_EXEC_LOOKS):
-        if environment or not _starts_a_program(pid):
-            break
+    until = time.monotonic() + _EXEC_LONGEST
+    while not environment and _starts_a_program(pid) and time.monotonic() < until:
         time.sleep(_EXEC_PERIOD)
         environment = _environment(pid)
     for variable in variables:

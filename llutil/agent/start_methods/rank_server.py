@@ -207,11 +207,13 @@ class RankServer:
                 check()
             except BaseException:
                 stopped_at = min(stopped_at, time.monotonic())
-                # Workers that run already have a grace period, if the server only answers late.
-                if time.monotonic() - stopped_at >= _STOP_PATIENCE:
+                is_over = time.monotonic() - stopped_at >= _STOP_PATIENCE
+                # Workers that run already have a grace period, if the server only answers late. It
+                # may also be this process that stood still, and has not seen the answer yet.
+                if is_over and not poll.poll(0):
                     self.close()  # it may answer yet, and start a worker that nobody waits for
                     raise
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline and not poll.poll(0):
                 raise TimeoutError(f"it did not answer within {_ANSWER_TIMEOUT:g} s")
 
 

@@ -94,7 +94,7 @@ def launch_ours(endpoint: str, run_id: str) -> Launch:
         max_restarts=1,
         monitor_interval=1000,
         start_method="fork",
-        rdzv_configs={"lease_ttl": 2, "last_call_timeout": 0.1} if endpoint else {},
+        rdzv_configs={"lease_ttl": 60, "last_call_timeout": 0.1} if endpoint else {},
         metrics_cfg={"torchelastic": HANDLER, "llutil": HANDLER},
     )
     return lambda function, args: launch_agent(config, function, args)

@@ -215,6 +215,20 @@ def test_a_script_that_is_missing_is_a_bad_configuration(folder: str) -> None:
         )
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_torch_that_cannot_be_imported_is_told(method: str, folder: str, tmp_path: Path) -> None:
+    """As where a library is missing that it was built for."""
+    text = "raise OSError('libcudart.so.13: cannot open shared object file')"
+    (tmp_path / "torch.py").write_text(text)
+    env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    job = spec(worker_function("rank_and"), folder, start_method=method)
+    with FakeTask(job, env=env, popen=subprocess.Popen) as task:
+        failed = task.verdict()
+    assert failed.error == "OSError"
+    assert "libcudart.so.13: cannot open shared object file" in failed.job_failure.why
+    assert failed.job_failure.failure_class is FailureClass.INFRASTRUCTURE
+
+
 def test_streams_of_ranks_may_be_chosen(folder: str, tmp_path: Path) -> None:
     config: dict[str, Any] = {"redirects": {0: Std.ALL}, "log_dir": str(tmp_path / "logs")}
     with FakeTask(spec(worker_function("speak"), folder, nproc=2, **config)) as task:
@@ -517,9 +531,9 @@ def test_an_agent_that_is_killed_takes_everything_with_it(method: str, folder: s
         started = time.monotonic()
         task.process.kill()
         task.process.wait()
-        assert wait_until(lambda: not alive(folder), 3)
+        assert wait_until(lambda: not alive(folder), 20)  # an overlooked child lives for 60 s
         print(f"gone {time.monotonic() - started:.2f} s after the kill")
-    assert wait_until(lambda: not Path(Path(folder, "page").read_text()).exists(), 3)
+    assert wait_until(lambda: not Path(Path(folder, "page").read_text()).exists(), 20)
 
 
 @pytest.mark.fault

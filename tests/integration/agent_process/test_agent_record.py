@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from llutil.failure import FailureClass
 from llutil.task_link import messages
 from llutil.task_link.agent_record import AgentRecord
+from tests.integration.agent_process import saving_functions
 from tests.integration.agent_process.test_agent_process import pids, wait_for_ranks
 from tests.support.fake_task import FakeTask, spec, worker_function
 from tests.support.launches import wait_until
@@ -71,13 +72,15 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
 def test_a_task_that_was_asked_to_end_before_it_was_killed_is_known_by_that(
     path: Path, folder: str
 ) -> None:
-    job = leaving(path, spec(worker_function("save_when_stopped", folder, 1.0), folder, grace=20))
-    with FakeTask(job) as task:
+    saves = worker_function("save_until_told", folder, module=saving_functions.__name__)
+    with FakeTask(leaving(path, spec(saves, folder, grace=60))) as task:
         wait_for_ranks(task, folder, 1)
         task.tell(messages.Stop("Airflow asked the task to end"))
         asked = "Airflow asked the task to end"
         assert wait_until(lambda: (found := AgentRecord.read(path)) and found.stop_reason == asked)
         task.hang_up()
+        assert wait_until(lambda: (found := AgentRecord.read(path)) and found.task_gone)
+        Path(folder, "told").touch()
     left = AgentRecord.read(path)
     assert left is not None
     assert (left.task_gone, left.stop_reason) == (True, asked)

@@ -17,9 +17,9 @@ from tests.support.launches import wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("warm_agents")]
 
-GRACE_PERIOD = 5.0
+GRACE_PERIOD = 7.5
 SAVING = 4.0
-"""Seconds that a rank takes to save: nearly all that it has, on a machine that is busy."""
+"""Seconds that a rank takes to save: nearly all that it has, on a machine that stalls."""
 
 
 @pytest.fixture

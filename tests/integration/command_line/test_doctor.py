@@ -39,6 +39,16 @@ def test_what_would_ruin_a_run_is_an_error_and_the_exit_code_is_1(
     assert "--rdzv-conf has 'a', which backend 'etcd' does not know" in store
 
 
+@pytest.mark.parametrize("scheme", ["memory", "no-such-scheme"])
+def test_a_path_that_a_run_refuses_for_its_password_is_refused_and_not_shown(
+    scheme: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *CPU, "--checkpoint-path", f"{scheme}://me:secret@store/ck"]) == 1
+    shown = capsys.readouterr().out
+    assert f"checkpoint_path is {scheme}://... with a password in it" in shown
+    assert "secret" not in shown
+
+
 def test_a_torch_that_cannot_be_imported_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--nproc-per-node", "2"]) == 1
     (line,) = [one for one in capsys.readouterr().out.splitlines() if " ranks " in one]

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ def test_other_ways_to_run_it(
     assert rank["WORLD_SIZE"] == "1"
     assert rank["name"] == "__main__"
     assert rank["argv"] == [script, "a"]
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["--fail"], 7)])
+def test_the_exit_code_is_the_jobs_where_nobody_can_read_its_lines(
+    script: str, ran: Ran, words: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full[0])
+        patch.setattr(sys, "stderr", full[1])
+        assert main(["run", "--tee", "3", script, *words]) == code
+    for stream in full:
+        with suppress(OSError):
+            stream.close()
+    assert len(ran()) == 1
 
 
 def test_a_program_and_another_interpreter(

@@ -76,13 +76,14 @@ def difference(before: dict[str, Any]) -> dict[str, Any]:
         # A fork ends the threads of numpy's BLAS, which come back when they are needed: fewer is no
         # change.
         after["tasks"] = max(after["tasks"], before["tasks"])
+        after["threads"] |= before["threads"]  # one of an earlier test may end at any moment
         changed.clear()
         changed.update(
             {name: (was, after[name]) for name, was in before.items() if was != after[name]}
         )
         return not changed
 
-    wait_until(nothing, 5)
+    wait_until(nothing, LIMIT)
     return changed
 
 
@@ -268,14 +269,17 @@ def test_a_worker_may_launch_a_job_of_its_own() -> None:
 
 
 @contextmanager
-def signalled(folder: str, *numbers: int, ranks: int = 1, pause: float = 0.3) -> Iterator[None]:
-    """Send signals to this process, one after the other, once all ranks run."""
+def signalled(folder: str, *numbers: int, ranks: int = 1) -> Iterator[None]:
+    """Send signals to this process: the first one when all ranks run, and each further one when all
+    ranks have been asked to stop. The kernel makes one of two that wait for this process.
+    """
 
     def send() -> None:
-        if wait_until(lambda: len(list(Path(folder).glob("running-*[0-9]"))) == ranks):
-            for number in numbers:
-                os.kill(os.getpid(), number)
-                time.sleep(pause)
+        for number, said in zip(numbers, ["running", *["asked"] * len(numbers)], strict=False):
+            glob = f"{said}-*[0-9]"
+            if not wait_until(lambda glob=glob: len(list(Path(folder).glob(glob))) == ranks):
+                return
+            os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=send, name="sender")
     # Under nohup this process ignores SIGHUP, and so would the job.
@@ -301,7 +305,12 @@ def pids(folder: str) -> list[int]:
 def test_a_signal_stops_the_job_after_it_could_save(folder: str, number: signal.Signals) -> None:
     started = time.monotonic()
     with signalled(folder, number, ranks=2), pytest.raises(SignalException) as caught:
-        launch(lambda f: worker_functions.save_when_stopped(f, 1.0), folder, nproc=2)
+        launch(
+            lambda f: worker_functions.save_when_stopped(f, 1.0),
+            folder,
+            nproc=2,
+            shutdown_timeout=LIMIT / 2,
+        )
     assert caught.value.sigval is number
     if number != signal.SIGHUP:  # for which the workers have no handler
         assert {path.name for path in Path(folder).glob("saved-*")} == {"saved-0", "saved-1"}
@@ -320,12 +329,18 @@ def test_a_worker_that_ignores_the_stop_is_killed_after_its_grace(folder: str) -
 
 @pytest.mark.fault
 def test_a_second_interrupt_forgoes_the_grace(folder: str) -> None:
+    def go_on_when_asked(folder: str) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: Path(folder, "asked-0").touch())
+        worker_functions.announce(folder)
+        time.sleep(2 * LIMIT)
+
     started = time.monotonic()
     with (
         signalled(folder, signal.SIGINT, signal.SIGINT),
         pytest.raises(SignalException) as caught,
     ):
-        launch(worker_functions.ignore_stops, folder, shutdown_timeout=50)
+        launch(go_on_when_asked, folder, shutdown_timeout=2 * LIMIT)
     assert caught.value.sigval is signal.SIGINT
     assert time.monotonic() - started < LIMIT
     assert not [pid for pid in pids(folder) if is_alive(pid)]
@@ -360,8 +375,15 @@ def test_a_stop_while_failed_workers_are_being_stopped_does_not_start_them_again
             raise ValueError("no such digit")
         worker_functions.save_when_stopped(folder, 2.0)
 
-    with signalled(folder, signal.SIGTERM, pause=0), pytest.raises(SignalException):
-        launch(one_fails_and_one_lingers, folder, nproc=2, max_restarts=3)
+    with signalled(folder, signal.SIGTERM), pytest.raises(SignalException):
+        launch(
+            one_fails_and_one_lingers,
+            folder,
+            nproc=2,
+            max_restarts=3,
+            shutdown_timeout=LIMIT / 2,
+            restart_grace=LIMIT / 2,
+        )
     assert sorted(path.name for path in Path(folder).iterdir()) == ["running-1", "saved-1"]
 
 

@@ -29,6 +29,7 @@ from tests.support.privileges import ANOTHER_USER, forgo_signals_to_others
 
 pytestmark = pytest.mark.launch
 
+LIMIT = 30.0  # seconds, for what takes a moment on a machine that does nothing else
 LIVES = "import time; time.sleep(60)"
 
 # Each names its kind and its number on its standard output, and then sleeps.
@@ -106,10 +107,10 @@ def plant(mark: str) -> Iterator[Planter]:
 
     yield plant
     for root in roots:
-        kill_all(session_of(root.pid), mark, time.monotonic() + 5)
+        kill_all(session_of(root.pid), mark, time.monotonic() + LIMIT)
         assert root.stdout is not None
         root.stdout.close()
-        root.wait(5)
+        root.wait(LIMIT)
 
 
 def found(sessions: dict[int, int], mark: str) -> set[int]:
@@ -152,7 +153,7 @@ def test_ending_all_leaves_nobody_however_they_hid(
 ) -> None:
     since = Moment() if since_a_moment else None
     tree = plant("escape", kinds=6)
-    assert not kill_all(tree.session, mark, time.monotonic() + 5, since=since)
+    assert not kill_all(tree.session, mark, time.monotonic() + LIMIT, since=since)
     assert wait_until(lambda: not tree.alive())
 
 
@@ -161,7 +162,7 @@ def test_descendants_are_ended_after_the_root_died(plant: Planter, mark: str) ->
     tree = plant("escape", kinds=6)
     os.kill(tree.root, signal.SIGKILL)
     assert wait_until(lambda: not is_alive(tree.root))
-    assert not kill_all(tree.session, mark, time.monotonic() + 5)
+    assert not kill_all(tree.session, mark, time.monotonic() + LIMIT)
     assert not tree.alive()
 
 
@@ -180,9 +181,9 @@ def test_a_process_that_was_forked_during_each_look_is_found(
 
     monkeypatch.setattr("llutil.system.kill_all.all_processes", look_that_misses)
     try:
-        assert not kill_all({}, mark, time.monotonic() + 10)
+        assert not kill_all({}, mark, time.monotonic() + LIMIT)
         for process in started:
-            assert process.wait(10) == -signal.SIGKILL
+            assert process.wait(LIMIT) == -signal.SIGKILL
     finally:
         for process in started:
             process.kill()
@@ -216,11 +217,11 @@ def test_ending_keeps_up_with_processes_that_fork_all_the_time(mark: str) -> Non
     )
     session = session_of(root.pid)
     try:
-        root.wait(10)  # and its descendants go on
+        root.wait(LIMIT)  # and its descendants go on
         assert not kill_all(session, mark, time.monotonic() + 30)
         assert found({}, mark) == set()
     finally:
-        kill_all(session, mark, time.monotonic() + 10)
+        kill_all(session, mark, time.monotonic() + LIMIT)
 
 
 @pytest.mark.fault
@@ -244,7 +245,7 @@ def test_two_hundred_processes_that_breed_are_stopped_and_killed(mark: str) -> N
         assert not kill_all(session, mark, time.monotonic() + 30)
         assert session_members({root.pid}) == set()
     finally:
-        kill_all(session, mark, time.monotonic() + 10)
+        kill_all(session, mark, time.monotonic() + LIMIT)
         root.wait()
 
 
@@ -265,7 +266,7 @@ def test_a_process_that_may_not_be_signalled_is_named_and_the_rest_ends(mark: st
         session = session_of(root.pid)
         assert wait_until(lambda: Path(f"/proc/{refused}/cmdline").read_bytes() == b"sleep\x0060\0")
         told, said = os.pipe()
-        if fork() == 0:
+        if (killer := fork()) == 0:
             forgo_signals_to_others()
             began = time.monotonic()
             left = kill_all(session, mark, began + 30)
@@ -276,7 +277,7 @@ def test_a_process_that_may_not_be_signalled_is_named_and_the_rest_ends(mark: st
         os.close(said)
         with os.fdopen(told) as reader:
             text = reader.read()
-        os.wait()
+        os.waitpid(killer, 0)
         try:
             assert text == (
                 f"[{refused}] [] True "
@@ -291,7 +292,7 @@ def test_the_jobs_guardian_is_spared(mark: str) -> None:
     guardian = subprocess.Popen(["sleep", "60"], env={GUARDIAN_VARIABLE: mark})
     worker = subprocess.Popen(["sleep", "60"], env={MARK_VARIABLE: mark})
     try:
-        assert not kill_all({}, mark, time.monotonic() + 5)
+        assert not kill_all({}, mark, time.monotonic() + LIMIT)
         assert worker.wait() == -signal.SIGKILL
         assert guardian.poll() is None
     finally:
@@ -302,7 +303,7 @@ def test_the_jobs_guardian_is_spared(mark: str) -> None:
 def test_nothing_to_end_takes_no_time_and_harms_nobody(mark: str) -> None:
     bystander = subprocess.Popen([sys.executable, "-S", "-c", LIVES])
     try:
-        assert not kill_all({}, mark, time.monotonic() + 5)
+        assert not kill_all({}, mark, time.monotonic() + LIMIT)
         assert bystander.poll() is None
     finally:
         bystander.kill()

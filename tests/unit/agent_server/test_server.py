@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def waiting(server: Server) -> tuple[ForkedAgent, int]:
     return agent, write
 
 
+def asks_for_nothing(server: Server, data: bytes = b"?") -> None:
+    """Somebody sends what is no order, and hears that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.connect(str(server.place.path))
+        if data:
+            stranger.send(data)
+            stranger.settimeout(SECONDS)
+            assert b"refused" in stranger.recv(4096)
+
+
 def _is_there(pidfd: int) -> bool:
     """Whether the process has not been reaped: a zombie takes signals."""
     try:
@@ -45,8 +56,7 @@ def _is_there(pidfd: int) -> bool:
 
 
 def test_it_ends_when_it_has_been_idle_and_leaves_nothing(idle_server: Server) -> None:
-    idle_server.start(idle=0.2)
-    assert idle_server.ends() == 0
+    assert idle_server.begin(idle=0.2).wait(SECONDS) == 0
     assert idle_server.files() == []
     assert not idle_server.place.path.parent.exists()
     with pytest.raises(NotForkedError) as none:
@@ -54,15 +64,48 @@ def test_it_ends_when_it_has_been_idle_and_leaves_nothing(idle_server: Server) -
     assert none.value.absent
 
 
-def test_it_is_not_idle_while_an_agent_runs(idle_server: Server) -> None:
-    idle_server.start(idle=0.2)
+def test_it_is_not_idle_while_an_agent_runs(idle_server: Server, tmp_path: Path) -> None:
+    impatient = tmp_path / "impatient"
+    (tmp_path / "idle_time.py").write_text(
+        "import pathlib\n"
+        "from llutil.agent_server.server import AgentServer\n"
+        f"impatient = pathlib.Path({str(impatient)!r})\n"
+        "AgentServer._idle = property(\n"
+        "    lambda _: 0.2 if impatient.exists() else 600.0, lambda *_: None)\n"
+    )
+    idle_server.env |= {"PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "idle_time"}
+    idle_server.start()
     agent, write = waiting(idle_server)
+    impatient.touch()  # not before there is the agent
+    asks_for_nothing(idle_server)  # it begins another wait
     assert idle_server.process is not None
     with pytest.raises(subprocess.TimeoutExpired):
         idle_server.process.wait(0.5)
+    assert idle_server.place.path.exists(), "it takes orders"
     os.close(write)
     assert wait_for(agent) == 0
     assert idle_server.ends() == 0
+
+
+def test_it_may_be_kept_for_longer_than_the_kernel_waits(idle_server: Server) -> None:
+    idle_server.start(idle=1e9)
+    agent, write = waiting(idle_server)
+    os.close(write)
+    assert wait_for(agent) == 0
+    assert wait_for(idle_server.fork("raise SystemExit(3)")) == 3
+
+
+def test_it_knows_how_agents_end_where_an_ignored_sigchld_was_inherited(
+    idle_server: Server,
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        idle_server.start()
+        with pytest.raises(NotForkedError, match="the task's process has other values of SigIgn"):
+            wait_for(idle_server.fork(""))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert wait_for(idle_server.fork("raise SystemExit(3)")) == 3
 
 
 def test_it_ends_with_a_process_that_it_depends_on(idle_server: Server) -> None:
@@ -201,33 +244,63 @@ def test_an_order_that_was_given_up_is_not_carried_out(
     assert not (tmp_path / "late").exists()
 
 
-def test_a_fork_that_comes_to_no_session_of_its_own_is_ended_and_hinders_nobody(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, pids = tmp_path / "code", tmp_path / "pids"
-    code.mkdir()
-    (code / "sitecustomize.py").write_text(
+@pytest.fixture
+def slow_forks(idle_server: Server, tmp_path: Path) -> Path:
+    """The file that says how many seconds a fork takes to its session, if it is there. Without a
+    number, a fork never comes there, and the server gives it up sooner than it does for users.
+    """
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "slow_forks.py").write_text(
         "import os, pathlib, time\n"
-        "setsid = os.setsid\n"
-        "def slow():\n"
-        f"    pids = pathlib.Path({str(pids)!r})\n"
-        "    if pids.exists():\n"
-        "        return setsid()\n"
-        "    pids.write_text(str(os.getpid()))\n"
-        "    time.sleep(600)\n"
-        "os.setsid = slow\n"
+        "from llutil.agent_server import server\n"
+        f"slow = pathlib.Path({str(tmp_path / 'slow')!r})\n"
+        "setsid, is_closed_within = os.setsid, server._is_closed_within\n"
+        "def patience(fd, seconds):\n"
+        "    stuck = slow.exists() and not slow.read_text()\n"
+        "    return is_closed_within(fd, 0.2 if stuck else seconds)\n"
+        "def slow_setsid():\n"
+        "    if slow.exists():\n"
+        "        time.sleep(float(slow.read_text() or 600))\n"
+        "    setsid()\n"
+        "os.setsid, server._is_closed_within = slow_setsid, patience\n"
     )
-    monkeypatch.setattr(client, "_ANSWER_TIMEOUT", SECONDS)
-    server = Server(folder, {"PYTHONPATH": str(code)})
-    server.start()
+    idle_server.env |= {"PYTHONPATH": str(tmp_path / "code"), "PYTHONSTARTUP": "slow_forks"}
+    return tmp_path / "slow"
+
+
+def test_a_fork_that_comes_to_no_session_of_its_own_is_ended_and_hinders_nobody(
+    idle_server: Server, slow_forks: Path
+) -> None:
+    idle_server.start()
+    assert idle_server.process is not None
+    pid = idle_server.process.pid
+    slow_forks.touch()
+    with pytest.raises(NotForkedError, match="no session of its own after"):
+        idle_server.fork("")
+    assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == ""
+    slow_forks.unlink()
+    assert wait_for(idle_server.fork("")) == 0
+
+
+def test_a_machine_that_stalls_for_a_second_costs_no_forked_agent(
+    idle_server: Server, slow_forks: Path
+) -> None:
+    idle_server.start()
+    slow_forks.write_text("1.1")
+    assert wait_for(idle_server.fork("")) == 0
+
+
+def test_an_exit_status_that_is_told_a_second_late_is_known(server: Server) -> None:
+    agent, write = waiting(server)
+    server.signal(signal.SIGSTOP)
+    later = threading.Timer(1.1, server.signal, (signal.SIGCONT,))
+    os.close(write)
+    assert ended(agent.pidfd)
+    later.start()
     try:
-        with pytest.raises(NotForkedError, match="no session of its own after 1 s"):
-            server.fork("")
-        assert not Path("/proc", pids.read_text()).exists()
-        assert wait_for(server.fork("")) == 0
+        assert wait_for(agent) == 0
     finally:
-        server.signal(signal.SIGTERM)
-        assert server.ends() == 0
+        later.join()
 
 
 def test_an_agent_whose_end_a_stopped_server_does_not_tell_has_ended_all_the_same(
@@ -262,12 +335,7 @@ def test_orders_that_come_together_are_all_carried_out(server: Server) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"!", b"?", b"GET / HTTP/1.1"])
 def test_what_is_no_order_hinders_nobody(server: Server, data: bytes) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
-        stranger.connect(str(server.place.path))
-        if data:
-            stranger.send(data)
-            stranger.settimeout(SECONDS)
-            assert b"refused" in stranger.recv(4096)
+    asks_for_nothing(server, data)
     assert wait_for(server.fork("")) == 0
 
 

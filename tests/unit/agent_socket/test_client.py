@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import socket
 import threading
@@ -45,6 +47,22 @@ def test_all_are_asked_at_once(folder: Path) -> None:
         heard = ask(socket_names(folder), STATUS, 60)
     assert {one.status.run_id for one in heard if one.status} == {"a", "b"}
     assert [one.problem for one in heard] == ["", ""]
+
+
+def test_an_agent_whose_training_diverges_is_heard(folder: Path) -> None:
+    """Its loss is not a number any more, for which JSON has no word."""
+    metrics = {"loss": math.nan, "norm": math.inf, "lr": 0.5}
+    line = encode(Answer(status=job_status("run", metrics=metrics)))
+    json.loads(line, parse_constant=pytest.fail)
+    with agent(folder, "run", line) as name:
+        (heard,) = ask([name], STATUS, 60)
+    assert heard.problem == ""
+    assert heard.status is not None
+    assert {name: str(value) for name, value in heard.status.metrics.items()} == {
+        "loss": "nan",
+        "norm": "nan",
+        "lr": "0.5",
+    }
 
 
 def test_who_does_not_answer_in_time_is_named(folder: Path) -> None:

@@ -5,9 +5,11 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,18 +23,21 @@ from tests.support.forks import fork
 from tests.support.job_statuses import job_status
 
 STATUS = job_status()
-RUN_ID = f"test-server-{os.getpid()}"
+RUN_ID = "run"
 
 
 class Agent:
-    """An agent's socket on a loop, and what it was asked."""
+    """An agent's socket on a loop, and what it was asked. Its folder is not the usual one, whose
+    sockets every agent of this user that begins connects to.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.loop = EventLoop()
         self.requests: list[Request] = []
         self.error: Exception | None = None
         self.status = STATUS
-        self.socket = AgentSocket(RUN_ID, self.loop, self._answer)
+        self.folder = folder
+        self.socket = AgentSocket(RUN_ID, self.loop, self._answer, folder)
 
     def _answer(self, request: Request, caller: str) -> Answer:
         if self.error is not None:
@@ -43,7 +48,7 @@ class Agent:
 
     @property
     def names(self) -> list[SocketName]:
-        return [name for name in socket_names() if name.run_id == RUN_ID]
+        return socket_names(self.folder)
 
     def connect(self) -> socket.socket:
         (name,) = self.names
@@ -74,8 +79,8 @@ class Agent:
 
 
 @pytest.fixture
-def agent() -> Iterator[Agent]:
-    agent = Agent()
+def agent(folder: Path) -> Iterator[Agent]:
+    agent = Agent(folder)
     yield agent
     agent.close()
 
@@ -218,9 +223,10 @@ def test_who_asks_and_goes_away_ends_no_agent_that_broken_pipes_end(agent: Agent
 
 @pytest.fixture(scope="module")
 def one_agent() -> Iterator[Agent]:
-    agent = Agent()
-    yield agent
-    agent.close()
+    with tempfile.TemporaryDirectory(prefix="s-") as place:
+        agent = Agent(Path(place, "sockets"))
+        yield agent
+        agent.close()
 
 
 @given(data=st.binary(max_size=200) | st.recursive(

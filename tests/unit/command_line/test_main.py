@@ -58,6 +58,18 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [("ps >&-", 0), ("ps 2>&-", 0), ("status no-such-run >&- 2>&-", 1)]
+)
+def test_standard_streams_may_be_closed(words: str, code: int) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m llutil {words}', sys.executable],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 def test_a_closed_pipe_ends_it_quietly() -> None:
     read, write = os.pipe()
     os.close(read)

@@ -15,7 +15,9 @@ import torch
 from torch.distributed.run import determine_local_world_size
 
 from llutil.errors import ConfigError
+from llutil.events.events import CAPACITY
 from llutil.launcher.device_count import accelerator_count, worker_count
+from llutil.launcher.output_checks import MOST_WORKERS
 
 FAKE_TORCH = """
 from types import SimpleNamespace
@@ -100,3 +102,16 @@ def test_a_kind_of_which_the_host_has_none_is_a_bad_configuration() -> None:
 
 def test_cpus_are_counted_without_another_process() -> None:
     assert worker_count("cpu") == determine_local_world_size("cpu") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("xpus")
+@pytest.mark.parametrize("xpus", [0], indirect=True)
+@pytest.mark.parametrize("wanted", ["cpu", "auto"])
+def test_a_host_of_more_cpus_than_a_node_has_workers_wants_a_number(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(MOST_WORKERS)))
+    assert worker_count(wanted) == MOST_WORKERS == CAPACITY
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(384)))
+    with pytest.raises(ConfigError, match=f"is '{wanted}', which is 384 on this host; a node has"):
+        worker_count(wanted)

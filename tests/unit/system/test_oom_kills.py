@@ -63,6 +63,18 @@ def test_version_1_counts_elsewhere_and_goes_first(tmp_path: Path) -> None:
     assert watch.kills() == KillCount(world.where("jobs/7"), 1)
 
 
+@pytest.mark.parametrize("name", ["caf\xe9".encode("latin-1"), "a\u2028b".encode(), b"a\rb"])
+def test_the_name_of_another_mount_may_be_any_bytes(tmp_path: Path, name: bytes) -> None:
+    """The kills of the whole machine are not taken for the job's."""
+    world = World(tmp_path, "0::/jobs/7\n", V2)
+    mounts = world.proc / "self" / "mountinfo"
+    line = b"40 31 8:2 / /mnt/%s rw - ext4 /dev/sdb rw\n" % name
+    mounts.write_bytes(line + mounts.read_bytes())
+    (world.proc / "vmstat").write_text("oom_kill 3\n")
+    world.count("jobs/7", 0)
+    assert world.watch().kills() == KillCount(world.where("jobs/7"), 0)
+
+
 @pytest.mark.parametrize(
     ("counted", "nearest"), [("jobs", "jobs"), ("", ""), ("jobs/7/worker", None)]
 )

@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from llutil.system import process_table
+
 _CODE = """
 import os, subprocess, time
 from llutil.system.addresses import machine_id
@@ -26,6 +30,26 @@ sessions = {session.pid: stat_of(session.pid).start}
 left = kill_all(sessions, "it", time.monotonic() + 20, since=moment)
 print(session.wait(20), marked.wait(20), str(left) == "")
 """
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(4.0, b"MARK=1"), (60.0, None)])
+def test_a_process_that_stalls_while_it_starts_a_program_is_waited_for_some_seconds(
+    seconds: float, found: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(period: float) -> None:
+            now[0] += period
+
+    monkeypatch.setattr(process_table, "time", Clock)
+    monkeypatch.setattr(process_table, "_starts_a_program", lambda _: True)
+    shown = lambda _: b"MARK=1" if now[0] >= seconds else b""  # noqa: E731 - as short as the others
+    monkeypatch.setattr(process_table, "_environment", shown)
+    assert process_table.environment_has(1, (b"MARK=1",)) == found
 
 
 def test_all_of_a_job_is_found_where_proc_shows_only_processes() -> None:

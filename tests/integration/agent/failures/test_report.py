@@ -253,8 +253,10 @@ def reduce(how: str) -> None:
     import torch
     import torch.distributed as dist
 
-    patience = timedelta(seconds=60 if how == "dies" else 1)
-    dist.init_process_group("gloo", timeout=patience)
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    if how == "hangs":
+        dist.barrier()  # both ranks are there
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
     if os.environ["RANK"] == "1":
         if how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -297,6 +299,8 @@ def pair(
                 seconds=50,
                 env=env | {"PYTHONPATH": str(folder)},
                 rdzv_configs={"lease_ttl": 60},  # nobody may wait for its end
+                shutdown_timeout=60,  # nor for this
+                restart_grace=60,
                 start_method="fork",
                 log_dir=str(own / "logs"),
             )

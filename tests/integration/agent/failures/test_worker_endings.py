@@ -23,7 +23,7 @@ from llutil.std import Std
 from tests.integration.agent.failures import worker_endings
 from tests.integration.agent.failures.worker_endings import ABSENT, WAYS
 from tests.support import worker_functions
-from tests.support.launches import is_alive, launch
+from tests.support.launches import is_alive, launch, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
@@ -221,20 +221,32 @@ def test_torchs_record_of_the_failure_is_filled_in(tmp_path: Path) -> None:
     assert "no such digit" in record.message["extraInfo"]["py_callstack"]
 
 
-def test_the_first_of_several_failures_is_the_one_reported() -> None:
+def test_the_first_of_several_failures_is_the_one_reported(folder: str) -> None:
     def fail_in_turn() -> None:
+        import atexit
         import os
+        import signal
         import time
 
-        time.sleep(0.2 * (2 - int(os.environ["RANK"])))
-        raise ValueError(os.environ["RANK"])
+        rank = os.environ["RANK"]
+        if rank == "0":
+            time.sleep(LIMIT)
+        elif rank == "1":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            Path(folder, "ready").touch()
+            assert wait_until(Path(folder, "told").exists)
+        else:
+            assert wait_until(Path(folder, "ready").exists)
+            atexit.register(Path(folder, "told").touch)  # after it has reported its error
+        raise ValueError(rank)
 
     with pytest.raises(WorkersFailed) as caught:
-        launch(fail_in_turn, nproc=3)
+        launch(fail_in_turn, nproc=3, shutdown_timeout=LIMIT, restart_grace=LIMIT)
     error = caught.value
     assert error.failure is not None
     assert (error.failure.rank, error.failure.reason) == (2, "ValueError: 2")
-    assert "ranks ended because of it: 0-1" in str(error)
+    assert "rank 1 failed after it: ValueError: 1" in str(error)
+    assert "ranks ended because of it: 0" in str(error)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -316,5 +328,5 @@ def test_a_shells_children_get_the_grace_that_the_shell_does_not_wait_for(tmp_pa
         f"sh {saver} & wait"
     )
     with pytest.raises(WorkersFailed, match="rank 1: exit code 3"):
-        launch("sh", "-c", command, nproc=2)
+        launch("sh", "-c", command, nproc=2, shutdown_timeout=LIMIT, restart_grace=LIMIT)
     assert (tmp_path / "saved").exists()

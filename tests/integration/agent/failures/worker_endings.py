@@ -102,9 +102,10 @@ def play(kind: str, how: str, folder: str, size: int = 0) -> Any:
         return "peer"
     worker_functions.announce(folder)
     if reason.startswith("0"):
-        while not Path(folder, "running-1").exists():
+        while not Path(folder, "deaf" if way.grace else "running-1").exists():
             time.sleep(0.01)
-        time.sleep(0.2)  # for rank 1 to be where nothing ends it
+        if not way.grace:
+            time.sleep(0.2)  # for rank 1 to be where it ends
         if way.peer == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
         os._exit(3)
@@ -122,6 +123,7 @@ def _end(how: str, folder: str, size: int) -> Any:
             return worker_functions.end(how)
         case "SIGTERM ignored":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            Path(folder, "deaf").touch()
             time.sleep(_FOREVER)
         case "killed while its result is being written":
             return worker_functions.killed_while_writing_its_result(size)

@@ -166,6 +166,9 @@ def test_a_password_is_neither_in_the_guardians_arguments_nor_in_its_environment
 ) -> None:
     pid = agent(tmp_path, etcd.config, nothing)
     proc = Path("/proc", str(number(tmp_path / "guardian")))
+    # Both are empty in the midst of execve(2).
+    assert wait_until((proc / "cmdline").read_bytes)
+    assert wait_until((proc / "environ").read_bytes)
     shown = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
     kill(pid)
     assert wait_until(lambda: len(etcd.asked) == 2), "the guardian did know it"

@@ -27,8 +27,9 @@ TIMEOUT = 1.5  # seconds
 
 @pytest.fixture(autouse=True)
 def _no_py_spy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stacks come from faulthandler on every machine."""
+    """Stacks come from faulthandler on every machine, also if a rank takes long to write them."""
     monkeypatch.setattr(take_stacks, "_py_spy", lambda: None)
+    monkeypatch.setattr(take_stacks, "_SIGNAL_TIME", 60.0)
 
 
 def test_the_rank_in_a_lock_is_named_and_the_job_starts_again_and_succeeds(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,7 @@ def process(code: str) -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def _no_py_spy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(take_stacks, "_py_spy", lambda: None)
+    monkeypatch.setattr(take_stacks, "_SIGNAL_TIME", 60.0)  # for a machine that stalls
 
 
 def test_a_process_that_offers_its_stacks_is_asked_by_a_signal_as_often_as_wanted() -> None:
@@ -83,11 +85,20 @@ def test_a_process_that_handles_no_such_signal_gets_none_and_lives_on() -> None:
 
 
 def test_a_process_that_is_stopped_delays_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(take_stacks, "_SIGNAL_TIME", 1.0)
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(take_stacks, "time", clock)
     with process(OFFERS) as stopped, process(OFFERS) as other:
         os.kill(stopped, signal.SIGSTOP)
         assert wait_until(lambda: "T (stopped)" in Path(f"/proc/{stopped}/status").read_text())
-        taken = stacks_of([stopped, other], _wait)
+
+        def wait(until: float) -> None:
+            """Time passes once the other process has written its stack."""
+            path = take_stacks._memory_file(other)
+            assert path is not None
+            assert wait_until(lambda: "<module>" in Path(path).read_text())
+            clock.now = until
+
+        taken = stacks_of([stopped, other], wait)
         assert taken[stopped].unknown == "it wrote none (it is stopped, as by signal 19)"
         assert taken[other].stack is not None
 

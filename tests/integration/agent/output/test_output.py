@@ -165,11 +165,14 @@ def test_of_nine_ranks_the_first_is_shown_and_the_last_words_of_the_one_that_fai
         rank = os.environ["RANK"]
         print(f"out {rank}", flush=True)
         print(f"err {rank}", file=sys.stderr, flush=True)
+        (tmp_path / f"spoken-{rank}").touch()
         if rank == "8":
+            assert wait_until((tmp_path / "spoken-0").exists)
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
-    options = {"local_ranks_filter": "auto", "log_dir": tmp_path, "start_method": "fork"}
+    base = tmp_path / "logs"
+    options = {"local_ranks_filter": "auto", "log_dir": base, "start_method": "fork"}
     with (
         caplog.at_level(logging.INFO, "llutil"),
         pytest.raises(WorkersFailed, match="rank 8: signal 9") as caught,
@@ -177,7 +180,7 @@ def test_of_nine_ranks_the_first_is_shown_and_the_last_words_of_the_one_that_fai
         launch(speak, nproc=9, max_restarts=0, restart_grace=0, **options)
     assert console(capfd) == (["out 0"], ["err 0"])
     assert "the last lines of its standard error:\n  err 8\n" in str(caught.value)
-    found = logs(tmp_path)
+    found = logs(base)
     assert found["8/stdout"] == ["out 8"]
     assert found["8/stderr"] == ["err 8"]
     assert len(found) == 16

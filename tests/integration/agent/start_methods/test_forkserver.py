@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from llutil.agent.start_methods.spawn_and_fork import Spawn
 from llutil.agent.start_methods.starter import Starter
 from llutil.entrypoint import Command, FunctionName
 from llutil.launcher import warm_workers
-from llutil.launcher.shared_forkserver import SharedForkServer
+from llutil.launcher.shared_forkserver import SharedForkServer, shared_fork_server
 from tests.integration.agent.start_methods.started_worker import (
     START_FUNCTIONS,
     TORCH_WORLD,
@@ -90,8 +90,8 @@ def test_a_worker_that_was_forked_ahead_is_as_any_other(warm: ForkServer) -> Non
     with started(warm, entrypoint, env=world) as it:
         usual = it.value()
     warm.prepare(2)
+    assert wait_until(lambda: len(warm.ready) == 2)  # each look waits for them a moment
     ready = warm.ready
-    assert len(ready) == 2
     for pid in ready:
         os.kill(pid, signal.SIGTERM)  # as a batch system sends to all processes of its job
     with started(warm, entrypoint, env=world | {"MORE": "1"}) as it:
@@ -237,7 +237,7 @@ def test_launches_in_a_block_of_warm_workers_share_a_server_that_ends_with_it(
         with pytest.raises(WorkersFailed):
             launch(f"{START_FUNCTIONS}:crashes", start_method="forkserver")
         assert server() == second
-    assert not is_alive(second)
+    assert wait_until(lambda: not is_alive(second))
     assert server() != second
 
 
@@ -254,6 +254,40 @@ def test_one_launch_at_a_time_uses_a_shared_server() -> None:
         assert shared.take({**os.environ, "OMP_NUM_THREADS": "1"}) is server
     finally:
         shared.close()
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_fork_of_the_caller_that_launches_or_ends_hinders_no_job_of_the_block(
+    folder: str,
+) -> None:
+    """A pool of processes that launch trials forks so."""
+
+    def wait_for_the_fork(folder: str) -> str:
+        Path(folder, f"begun-{os.environ['RANK']}").touch()
+        assert wait_until(Path(folder, "launched").exists, 120)
+        return "done"
+
+    def launch_and_leave() -> None:
+        assert wait_until(lambda: len(list(Path(folder).glob("begun-*"))) == 2, 120)
+        launch(os.getppid, start_method="forkserver")
+        raise SystemExit
+
+    with warm_workers():
+        server = set(launch(os.getppid, nproc=2, start_method="forkserver").values())
+        pid = fork()
+        if pid == 0:
+            try:
+                shared = shared_fork_server()
+                assert shared is not None
+                with closing(shared):
+                    launch_and_leave()
+            finally:
+                Path(folder, "launched").touch()
+                os._exit(0)
+        results = launch(wait_for_the_fork, folder, nproc=2, start_method="forkserver")
+        os.waitpid(pid, 0)
+        assert results == {0: "done", 1: "done"}
+        assert set(launch(os.getppid, nproc=2, start_method="forkserver").values()) == server
 
 
 @pytest.mark.fault
@@ -276,7 +310,8 @@ def test_a_killed_caller_in_a_block_of_warm_workers_leaves_nothing(folder: str) 
     everybody = children()
     os.kill(caller, signal.SIGKILL)
     os.waitpid(caller, 0)
-    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
+    # A child that is overlooked lives for 60 s.
+    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 20)
 
 
 def test_a_shared_fork_server_gets_no_number_of_a_closed_stream(tmp_path: Path) -> None:

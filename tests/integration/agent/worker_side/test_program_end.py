@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from llutil.agent.hang import take_stacks
 from llutil.launcher import warm_workers
 from tests.integration.agent.worker_side import unfinished_programs as programs
 from tests.support.launches import launch
@@ -163,8 +164,9 @@ def test_a_file_that_cannot_be_closed_at_the_end_is_told(
 
 @pytest.mark.usefixtures("no_torch")
 def test_a_rank_that_has_returned_and_does_not_end_is_no_silent_success(
-    run: Callable[..., dict[int, Any]],
+    run: Callable[..., dict[int, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(take_stacks, "_SIGNAL_TIME", 60.0)  # for a rank that writes it late
     with pytest.raises(ChildFailedError) as raised:
         run(programs.never_ends, exit_timeout=1.5)
     text = str(raised.value)

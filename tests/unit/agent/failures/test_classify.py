@@ -148,10 +148,13 @@ def test_an_echo_says_only_that_a_peer_went_away(found: Found, echo: bool) -> No
 )
 def test_a_message_of_60_kb_is_classified_in_no_time(piece: str) -> None:
     found = raised("RuntimeError", piece * (60_000 // len(piece)), 1)
-    began = time.thread_time()
-    assert classify(*found) is CODE
-    assert not only_reports_peer(*found[:2])
-    assert time.thread_time() - began < 0.1
+    took = []
+    for _ in range(3):  # something else may take this thread's time, as the garbage collector does
+        began = time.thread_time()
+        assert classify(*found) is CODE
+        assert not only_reports_peer(*found[:2])
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.1
 
 
 def test_words_count_in_one_line_and_in_their_order() -> None:

@@ -20,10 +20,17 @@ from typing import NoReturn
 import pytest
 
 from llutil.agent.event_loop import EventLoop
+from llutil.agent.guardian import client
 from llutil.agent.guardian.client import Guardian
 from llutil.system.process_table import children_of_this_process, stat_of
 
 LIMIT = 20.0  # seconds; a test that waits so long has failed
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a process that was killed may take seconds to end."""
+    monkeypatch.setattr(client, "HELPER_ENDED", LIMIT)
 
 
 @pytest.fixture

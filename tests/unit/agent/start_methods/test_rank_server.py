@@ -144,8 +144,9 @@ def test_a_stop_is_heard_while_the_server_does_not_answer(
 
 
 def test_an_answer_soon_after_a_stop_still_counts_so_that_workers_have_their_grace_period(
-    servers: Servers, asked: StartRequest
+    servers: Servers, asked: StartRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rank_server, "_STOP_PATIENCE", 60.0)
     server = RankServer(servers.start)
     first = _started(server, asked)
     checks: list[int] = []
@@ -155,6 +156,27 @@ def test_an_answer_soon_after_a_stop_still_counts_so_that_workers_have_their_gra
         if len(checks) == 3:
             servers.answer(0)
         raise KeyboardInterrupt
+
+    second = server.start(replace(asked, check=check))
+    assert not isinstance(second, ForkRefused)
+    assert servers.ended == [False]
+    for worker in (first, second):
+        worker.close()
+    server.close()
+
+
+@pytest.mark.parametrize("limit", ["_STOP_PATIENCE", "_ANSWER_TIMEOUT"])
+def test_an_answer_that_came_while_the_agent_stood_still_counts(
+    limit: str, servers: Servers, asked: StartRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RankServer(servers.start)
+    first = _started(server, asked)
+    monkeypatch.setattr(rank_server, limit, 0.0)  # which is over when the check returns
+
+    def check() -> None:
+        servers.answer(0)
+        if limit == "_STOP_PATIENCE":
+            raise RuntimeError("a stop")
 
     second = server.start(replace(asked, check=check))
     assert not isinstance(second, ForkRefused)
