@@ -26,6 +26,28 @@ class Struck(BaseException):
     """The rank is gone."""
 
 
+class PlayedClock:
+    """What a rank takes for ``time``. It has been up for long, as a host has."""
+
+    def __init__(self) -> None:
+        self.now = 1e6
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> PlayedClock:
+    """The clock of a rank, which a test moves."""
+    clock = PlayedClock()
+    monkeypatch.setattr(faulty_steps, "time", clock)
+    return clock
+
+
 @pytest.fixture
 def struck(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What has struck. A rank that is struck dead raises."""
@@ -165,66 +187,40 @@ def test_a_fault_that_nobody_can_note_does_not_strike(
     assert said[-1].startswith("kill(rank=1, step=1) does not strike: nobody could note")
 
 
-def test_a_slow_rank_takes_so_many_times_as_long(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    slept: list[float] = []
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-        sleep = slept.append
-
-    monkeypatch.setattr(faulty_steps, "time", Clock)
+def test_a_slow_rank_takes_so_many_times_as_long(begin: Begin, clock: PlayedClock) -> None:
     steps = begin(slow(rank=1, factor=3, step=2, steps=2))
     for step in range(1, 6):
-        now[0] += step
+        clock.now += step
         steps.step(step, 0)
-    assert slept == [4.0, 6.0]
+    assert clock.slept == [4.0, 6.0]
 
 
 def test_a_slow_rank_is_not_slow_for_the_time_that_it_saves_with_others(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, clock: PlayedClock
 ) -> None:
-    now = [100.0]
-    slept: list[float] = []
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-        sleep = slept.append
-
-    monkeypatch.setattr(faulty_steps, "time", Clock)
     steps = begin(slow(rank=1, factor=3))
     steps.step(1, 0)
     steps.saving()
-    now[0] += 60
+    clock.now += 60
     steps.left()
-    now[0] += 1
+    clock.now += 1
     steps.step(2, 0)
-    assert slept == [2.0]
+    assert clock.slept == [2.0]
 
 
 def test_a_slow_rank_that_saves_before_its_first_step_is_not_slow_for_the_time_before_that(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, clock: PlayedClock
 ) -> None:
-    now = [1e6]
-    slept: list[float] = []
-
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
-        sleep = slept.append
-
-    monkeypatch.setattr(faulty_steps, "time", Clock)
     steps = begin(slow(rank=1, factor=3))
     steps.saving()
-    now[0] += 60
+    clock.now += 60
     steps.left()
-    now[0] += 1
+    clock.now += 1
     steps.step(1, 0)
-    assert slept == []
-    now[0] += 1
+    assert clock.slept == []
+    clock.now += 1
     steps.step(2, 0)
-    assert slept == [2.0]
+    assert clock.slept == [2.0]
 
 
 def test_a_fault_that_is_out_of_reach_in_this_round_is_said_by_rank_0_alone(
