@@ -39,7 +39,11 @@ def order(given: argparse.Namespace) -> int:
         if time.monotonic() >= began + limit:
             raise CommandError(undone(wanted, found, limit))
         time.sleep(_SHORT if time.monotonic() < began + _AT_FIRST else _PERIOD)
-        found = ask_agent(agent, run_id, Request(do=Order.STATUS))
+        try:
+            found = ask_agent(agent, run_id, Request(do=Order.STATUS))
+        except CommandError:  # the order is taken; a busy agent may answer later
+            if time.monotonic() >= began + limit:
+                raise
     if wanted is not Order.STOP:
         raise CommandError(f"run {run_id!r} has ended")
     Screen().raw(as_json(None) if given.json else f"run {run_id!r} has ended\n")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 
+from llutil.agent_socket.client import Heard
+from llutil.agent_socket.folder import SocketName
 from llutil.agent_socket.messages import Order, State
+from llutil.command_line import orders
 from llutil.command_line.errors import CommandError
 from llutil.command_line.orders import outcome, undone
 from tests.support.job_statuses import job_status
@@ -53,3 +57,34 @@ def test_an_order_that_has_not_come_about_says_what_is_missing(
 ) -> None:
     with pytest.raises(CommandError, match=text):
         raise CommandError(undone(Order.STOP, job_status(**fields), 5.0))
+
+
+@pytest.mark.parametrize(("timeout", "text"), [(60.0, ""), (0.5, "no answer within 3 s")])
+def test_an_agent_that_is_silent_for_a_while_has_taken_its_order_all_the_same(
+    timeout: float, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, last = job_status(counts_steps=True), job_status(state=State.PAUSED, detail="paused")
+    answers = [first, CommandError("no answer within 3 s"), last]
+    now = [100.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+        sleep = staticmethod(lambda _: None)
+
+    def ask(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, CommandError):
+            now[0] += 3.0
+            raise answer
+        return answer
+
+    monkeypatch.setattr(orders, "time", Clock)
+    monkeypatch.setattr(orders, "ask_agent", ask)
+    monkeypatch.setattr(orders, "nodes_of", lambda _: [Heard(SocketName("/a", 1, "a"), first)])
+    given = argparse.Namespace(command="pause", run_id="a", why="", timeout=timeout, json=False)
+    if text:
+        with pytest.raises(CommandError, match=text):
+            orders.order(given)
+    else:
+        assert orders.order(given) == 0
+        assert capsys.readouterr().out == "paused\n"
