@@ -7,6 +7,7 @@ import pytest
 from llutil.backends.table import ETCD
 from llutil.command_line.errors import CommandError
 from llutil.command_line.rendezvous import add_options, configuration_in, rendezvous_of
+from llutil.errors import ConfigError
 
 
 def given(*words: str, **environ: str) -> argparse.Namespace:
@@ -44,7 +45,9 @@ def test_what_is_wrong_is_a_wrong_use(words: list[str], text: str) -> None:
     assert error.value.code == 2
 
 
-def test_a_password_is_not_repeated() -> None:
-    with pytest.raises(Exception, match="has 'secret' without a value") as error:
-        configuration_in("password=hunter2,secret")
+@pytest.mark.parametrize("text", ["password=hunter2,secret", "password=hunter2,,secret,a=1"])
+def test_a_password_is_not_repeated_nor_what_may_be_the_rest_of_one(text: str) -> None:
+    with pytest.raises(ConfigError, match="no '=' in what follows the comma after 'pass") as error:
+        configuration_in(text)
     assert "hunter2" not in str(error.value)
+    assert "secret" not in str(error.value)
