@@ -93,8 +93,8 @@ def configuration_in(text: str) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals and found:  # it may be the rest of a password
             raise ConfigError(
-                f"has no '=' in what follows the comma after {[*found][-1]!r}; wanted key=value with "
-                "commas between them, and none in a value"
+                f"has no '=' in what follows the comma after {[*found][-1]!r}; wanted key=value "
+                "with commas between them, and none in a value"
             )
         if not equals or not key.strip() or not value.strip():
             raise ConfigError(

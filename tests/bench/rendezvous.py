@@ -95,20 +95,11 @@ class _Bench:
                 yield crew
 
     def times(self, kind: str, measure: Callable[[Crew], float], runs: int) -> list[float]:
-        """Measure so often. Many nodes of torch's that begin at once may not come into a round in
-        three minutes; then they are measured again, twice at most.
-        """
-        times: list[float] = []
-        again = 2 if kind == _STOCK else 0
-        while len(times) < runs:
-            try:
-                with self.kinds[kind]() as crew:
-                    times.append(measure(crew))
-            except TimeoutError as error:
-                if again == 0:
-                    raise
-                again -= 1
-                print(f"  measured again: {error}", flush=True)
+        """Measure so often."""
+        times = []
+        for _ in range(runs):
+            with self.kinds[kind]() as crew:
+                times.append(measure(crew))
         return times
 
 

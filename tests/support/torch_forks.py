@@ -1,10 +1,12 @@
 """Processes forked from one that has imported torch already: an agent that starts in a moment
 instead of in seconds.
 
-``TorchForks`` is the side of whoever wants processes; this file as a program is the process that
-forks them. It uses no grpc, has one thread only, and ends when its standard input does, and its
-children with it. A child is in a session of its own, as if it had been started from a shell, and
-calls one function; when that returns, or raises, it ends.
+``TorchForks`` is the side of whoever wants processes; this file as a script is the process that
+forks them. (Not by ``python -m``: at each event torch's handler looks for the module of each frame,
+and goes through all modules for those of runpy, which have none; 32 nodes take five times as long.)
+It uses no grpc, has one thread only, and ends when its standard input does, and its children with
+it. A child is in a session of its own, as if it had been started from a shell, and calls one
+function; when that returns, or raises, it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.system.process_inheritance import die_with_parent
-from tests.support.shown_environment import ROOM, take_environment
 
 __all__ = ["Forked", "TorchForks"]
 
@@ -75,9 +76,11 @@ class TorchForks:
     """
 
     def __init__(self, *imports: str) -> None:
+        from tests.support.shown_environment import ROOM
+
         self._imported = [*(imports or _AGENT)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *self._imported],
+            [sys.executable, __file__, *self._imported],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
@@ -120,6 +123,8 @@ class TorchForks:
 
 
 def _child(order: Mapping[str, Any], parent: int) -> NoReturn:
+    from tests.support.shown_environment import ROOM, take_environment
+
     status = 1
     try:
         os.setsid()
@@ -154,7 +159,8 @@ def _import(names: Iterable[str]) -> None:
 
 
 def _main() -> None:
-    _import(sys.argv[1:])
+    sys.path[0] = str(Path(__file__).parents[2])  # and not this script's own folder
+    _import([*sys.argv[1:], "tests.support.shown_environment"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever holds our standard input
     parent = os.getpid()
     for line in sys.stdin.buffer:
