@@ -88,7 +88,7 @@ def configuration_in(text: str) -> dict[str, str]:
     :raises ConfigError: it is not of that form. The message goes on after the option's name, and
         does not repeat a value, which may be a password.
     """
-    found = {}
+    found: dict[str, str] = {}
     for pair in filter(None, (pair.strip() for pair in text.split(","))):
         key, equals, value = pair.partition("=")
         if not equals and found:  # it may be the rest of a password
