@@ -207,7 +207,13 @@ def test_a_stop_reaches_the_agent_and_so_does_a_failure_the_task(
     ready: int, tmp_path: Path
 ) -> None:
     hook = AgentHook(keep_ready=600.0)
-    with during(tmp_path, lambda _: hook.stop("enough")), pytest.raises(StoppedError):
+
+    def stop(agent: int) -> None:
+        with os.fdopen(os.pidfd_open(agent)) as pidfd:
+            hook.stop("enough")
+            assert select.select([pidfd], [], [], _SECONDS)[0]  # before its rank is let go
+
+    with during(tmp_path, stop), pytest.raises(StoppedError):
         hook.run(spec(tmp_path, "waits", str(tmp_path)))
     with pytest.raises(WorkersFailedError, match="ValueError: no such"):
         AgentHook(keep_ready=600.0).run(spec(tmp_path, "fails"))

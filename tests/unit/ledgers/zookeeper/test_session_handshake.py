@@ -62,8 +62,7 @@ def closes(sock: socket.socket) -> None:
     sock.recv(1024)
 
 
-def grants(seconds: int, sock: socket.socket) -> None:
-    sock.recv(1024)
+def grant(seconds: int, sock: socket.socket) -> None:
     answer = struct.pack(">iiqi16s?", 0, seconds * 1000, 7, 16, bytes(16), False)
     sock.sendall(struct.pack(">i", len(answer)) + answer)
 
@@ -125,13 +124,13 @@ def test_an_attempt_in_which_this_process_was_stopped_hides_no_earlier_reason(
 def test_a_server_that_is_lost_after_it_granted_another_ttl_does_not_hide_that_it_did(
     clock: Clock,
 ) -> None:
-    def grants_and_closes_late(sock: socket.socket) -> None:
-        grants(10, sock)
-        clock.leap()
+    def grants_late(sock: socket.socket) -> None:
         sock.recv(1024)
+        clock.leap()
+        grant(10, sock)
 
     with (
-        endpoint(grants_and_closes_late) as config,
+        endpoint(grants_late) as config,
         pytest.raises(ConfigError, match=r"lease_ttl is 3 s, but .* grants 10 s"),
     ):
         open_session(config, ZnodePaths(Namespace("a")), 3, lambda: None, deadline=clock.deadline)
@@ -139,7 +138,8 @@ def test_a_server_that_is_lost_after_it_granted_another_ttl_does_not_hide_that_i
 
 def test_a_call_whose_last_attempt_has_no_answer_says_why_the_one_before_failed() -> None:
     def grants_and_closes(sock: socket.socket) -> None:
-        grants(40, sock)
+        sock.recv(1024)
+        grant(40, sock)
         sock.recv(1024)
 
     with endpoint(grants_and_closes) as config:
