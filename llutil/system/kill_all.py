@@ -22,6 +22,7 @@ import time
 
 from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
 from llutil.system.process_table import (
+    EXEC_LONGEST,
     Moment,
     ProcessStat,
     all_processes,
@@ -204,11 +205,12 @@ def marked_processes(stats: Iterable[ProcessStat], mark: str) -> tuple[set[int],
         return set(), set()
     carries = f"{MARK_VARIABLE}={mark}".encode()
     guards = f"{GUARDIAN_VARIABLE}={mark}".encode()
+    until = time.monotonic() + EXEC_LONGEST  # of all together: many may be stuck in the same place
     marked: set[int] = set()
     guardians: set[int] = set()
     for stat in stats:
         shown = stat.lives and stat.has_memory
-        variable = environment_has(stat.pid, (guards, carries)) if shown else None
+        variable = environment_has(stat.pid, (guards, carries), until=until) if shown else None
         if variable == guards:
             guardians.add(stat.pid)
         elif variable == carries and _is_still(stat):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
 __all__ = [
+    "EXEC_LONGEST",
     "Moment",
     "ProcessStat",
     "all_processes",
@@ -39,9 +40,11 @@ _LONGEST_COMMAND = 80
 # Flags of a process that has no memory of its own: it ends, or is a thread of the kernel
 # (PF_EXITING and PF_KTHREAD in the kernel's sched.h).
 _WITHOUT_MEMORY = 0x4 | 0x200000
-# Seconds for which a process is looked at again that is in the midst of starting a program, and
-# between two looks. On an idle machine that takes some 0.1 ms; on one that stalls, seconds.
-_EXEC_LONGEST, _EXEC_PERIOD = 5.0, 0.001
+EXEC_LONGEST = 5.0
+"""Seconds in which a process has started a program. On an idle machine that takes some 0.1 ms; on
+one that stalls, seconds.
+"""
+_EXEC_PERIOD = 0.001  # seconds between two looks at such a process
 # What the files of a process raise that is gone (ENOENT, ESRCH) or another user's (EACCES, EPERM).
 _UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
@@ -181,14 +184,14 @@ def session_members(leaders: set[int]) -> set[int]:
     return {stat.pid for stat in all_processes().values() if stat.session in leaders and stat.lives}
 
 
-def environment_has(pid: int, variables: tuple[bytes, ...]) -> bytes | None:
+def environment_has(pid: int, variables: tuple[bytes, ...], *, until: float) -> bytes | None:
     """Which of ``variables``, each ``NAME=value``, the process's environment has; None if none.
 
     That is the environment which the process was started with. Only the user's own processes show
-    theirs. One that starts a program has none for a moment, and is waited for.
+    theirs. One that starts a program has none for a moment, and is waited for ``until`` then
+    (``time.monotonic()``).
     """
     environment = _environment(pid)
-    until = time.monotonic() + _EXEC_LONGEST
     while not environment and _starts_a_program(pid) and time.monotonic() < until:
         time.sleep(_EXEC_PERIOD)
         environment = _environment(pid)

@@ -15,7 +15,12 @@ from pathlib import Path
 from llutil.agent_socket.folder import socket_names
 from llutil.checkpoints.committed import ATTEMPTS, look
 from llutil.checkpoints.store import open_store
-from llutil.system.process_table import all_processes, command_of, environment_has
+from llutil.system.process_table import (
+    EXEC_LONGEST,
+    all_processes,
+    command_of,
+    environment_has,
+)
 
 __all__ = ["half_checkpoints", "left_behind", "processes_with"]
 
@@ -57,10 +62,13 @@ def processes_with(mark: str) -> dict[int, int]:
     """The processes that were started with that variable, as ``NAME=value``: when each started, in
     the kernel's ticks, by its pid.
     """
+    until = time.monotonic() + EXEC_LONGEST
     return {
         pid: stat.start
         for pid, stat in all_processes().items()
-        if pid != os.getpid() and stat.state not in "ZX" and environment_has(pid, (mark.encode(),))
+        if pid != os.getpid()
+        and stat.state not in "ZX"
+        and environment_has(pid, (mark.encode(),), until=until)
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def test_a_process_that_starts_programs_all_the_time_keeps_its_mark(
     with subprocess.Popen(["sh", str(script)], env=env) as process:
         try:
             carries = (variable.encode(),)
-            missed = sum(environment_has(process.pid, carries) is None for _ in range(LOOKS))
+            missed = sum(
+                environment_has(process.pid, carries, until=time.monotonic() + 60) is None
+                for _ in range(LOOKS)
+            )
         finally:
             process.kill()
     assert not missed
@@ -42,7 +46,7 @@ def test_a_process_without_an_environment_is_not_waited_for() -> None:
             stat = stat_of(process.pid)
             assert stat is not None
             assert stat.has_memory
-            assert environment_has(process.pid, (b"MARK=1",)) is None
+            assert environment_has(process.pid, (b"MARK=1",), until=time.monotonic() + 60) is None
         finally:
             process.kill()
         process.wait()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from llutil.system import process_table
+from llutil.system import kill_all, process_table
 
 _CODE = """
 import os, subprocess, time
@@ -32,24 +33,42 @@ print(session.wait(20), marked.wait(20), str(left) == "")
 """
 
 
-@pytest.mark.parametrize(("seconds", "found"), [(4.0, b"MARK=1"), (60.0, None)])
-def test_a_process_that_stalls_while_it_starts_a_program_is_waited_for_some_seconds(
-    seconds: float, found: bytes | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that moves by what is slept. All processes are in the midst of starting a program."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
 
-    class Clock:
-        monotonic = staticmethod(lambda: now[0])
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
 
-        @staticmethod
-        def sleep(period: float) -> None:
-            now[0] += period
-
-    monkeypatch.setattr(process_table, "time", Clock)
+    clock.sleep = sleep
+    for module in (process_table, kill_all):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(process_table, "_starts_a_program", lambda _: True)
-    shown = lambda _: b"MARK=1" if now[0] >= seconds else b""  # noqa: E731 - as short as the others
+    return clock
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(4.0, b"MARK=1"), (60.0, None)])
+def test_a_process_that_stalls_while_it_starts_a_program_is_waited_for(
+    seconds: float, found: bytes | None, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def shown(_: int) -> bytes:
+        return b"MARK=1" if clock.now >= seconds else b""
+
     monkeypatch.setattr(process_table, "_environment", shown)
-    assert process_table.environment_has(1, (b"MARK=1",)) == found
+    assert process_table.environment_has(1, (b"MARK=1",), until=5.0) == found
+
+
+def test_many_that_are_stuck_in_the_same_place_are_waited_for_together(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the file system of the program does not answer."""
+    monkeypatch.setattr(process_table, "_environment", lambda _: b"")
+    stat = process_table.stat_of(os.getpid())
+    assert stat is not None
+    assert kill_all.marked_processes([stat] * 99, "it") == (set(), set())
+    assert process_table.EXEC_LONGEST <= clock.now < process_table.EXEC_LONGEST + 0.1
 
 
 def test_all_of_a_job_is_found_where_proc_shows_only_processes() -> None:
