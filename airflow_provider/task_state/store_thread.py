@@ -104,7 +104,7 @@ class StoreThread:
         try:
             due = _FOREVER
             while self._take(due):
-                due = self._work.turn(time.monotonic(), time.monotonic)
+                due = self._work.turn(time.monotonic)
             self._work.finish(succeeded=self._succeeded)
         except Exception:  # noqa: BLE001 - the edge of the thread: the job goes on without it
             self._log.exception("the task's state is no longer kept, and nobody can steer the job")

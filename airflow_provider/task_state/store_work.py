@@ -119,11 +119,12 @@ class StoreWork:
             self._answer = {**self._answer, "then": texts[-_TEXTS:]}
             self.write(ANSWER, self._answer, period=1.0)
 
-    def turn(self, now: float, clock: Callable[[], float] | None = None) -> float:
+    def turn(self, clock: Callable[[], float]) -> float:
         """Do what is due. Returns when there is something to do again, infinity for never.
 
         ``clock`` tells the time: a request may fail only after a minute, and a pause begins then.
         """
+        now = clock()
         try:
             if now >= max(self._next_look, self._paused_until):
                 self._next_look = now + LOOK_PERIOD
@@ -137,7 +138,7 @@ class StoreWork:
                     self._not_before[key] = 0.0 if is_written else now + _FIRST_PAUSE
                     self._wrote[key] = now
         except _StoreError as error:
-            self._fail(now if clock is None else clock(), error)
+            self._fail(clock(), error)
         due = min(map(self._due, self._pending), default=_FOREVER)
         return max(min(due, self._next_look), self._paused_until)
 

@@ -47,7 +47,7 @@ class Thread:
 
     def passes(self, second: int) -> None:
         self.store.now = float(second)
-        self.work.turn(self.store.now)
+        self.work.turn(lambda: self.store.now)
 
 
 def node(nodes: int, number: int, seconds: int, waits: int = 0) -> Store:

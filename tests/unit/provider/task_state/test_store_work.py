@@ -63,10 +63,15 @@ def work(store, obeyed):
     return StoreWork(store, obeyed.append, LOG, lambda: noon)
 
 
+def turn(work, now):
+    """Have the work do what is due at that moment. Returns when there is more to do."""
+    return work.turn(lambda: now)
+
+
 def run(work, start, end):
     """Have the work do all that is due from ``start`` to ``end``."""
     while start <= end:
-        start = work.turn(start)
+        start = turn(work, start)
     return start
 
 
@@ -122,21 +127,21 @@ def test_a_node_that_does_not_listen_makes_no_request(work, store):
 def test_listening_again_looks_no_sooner(work, store):
     for second in range(20):
         work.listen(float(second), on=True)
-        work.turn(float(second))
+        turn(work, float(second))
     assert len(store.requests) == 3
 
 
 def test_of_many_values_only_the_newest_is_written_once_a_period(work, store):
     for second in range(31):
         work.write("progress", second, period=10.0)
-        work.turn(float(second))
+        turn(work, float(second))
     assert store.requests == [("set", "progress")] * 4
     assert store.values["progress"] == 30
 
 
 def test_what_was_replaced_before_its_turn_is_never_written(work, store):
     work.write("state", "runs", period=1.0, not_before=2.0)
-    work.turn(1.0)
+    turn(work, 1.0)
     work.write("state", "ended", period=1.0)
     work.finish(succeeded=True)
     assert store.requests == [("set", "state")]
@@ -262,7 +267,7 @@ def test_an_order_that_cannot_be_passed_on_is_no_failure_of_the_store(store):
     store.values[CONTROL] = "stop"
     work.listen(0.0, on=True)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        work.turn(LOOK_PERIOD)
+        turn(work, LOOK_PERIOD)
 
 
 def test_an_order_that_cannot_be_deleted_is_not_carried_out_yet(work, store, obeyed):
@@ -338,7 +343,7 @@ def test_a_made_value_goes_on_from_what_its_key_held_which_is_read_once(work, st
 
     for second in range(3):
         work.write("elastic", Made(note, lambda old, new=second: old + new), period=1.0)
-        work.turn(float(second))
+        turn(work, float(second))
     assert store.values["elastic"] == 12
     assert read == [10]
     assert store.requests == [("get", "elastic")] + [("set", "elastic")] * 3
@@ -348,7 +353,7 @@ def test_a_value_is_only_made_when_it_is_written(work, store):
     made = []
     for second in range(31):
         work.write("elastic", Made(str, lambda _, new=second: made.append(new) or new), period=10.0)
-        work.turn(float(second))
+        turn(work, float(second))
     assert made == [0, 10, 20, 30]
 
 
