@@ -65,6 +65,7 @@ def test_standard_streams_may_be_closed(words: str, code: int) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$0" -m llutil {words}', sys.executable],
         capture_output=True,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, b"")
