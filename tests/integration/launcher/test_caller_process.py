@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from llutil.agent.failures.report import WorkersFailed
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.support import worker_functions
-from tests.support.forks import fork
+from tests.support.forks import fork, in_a_fork
 from tests.support.launches import config, is_alive, launch, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
@@ -94,6 +94,7 @@ def _warm() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@in_a_fork
 def test_after_success_everything_is_as_before(method: str) -> None:
     before = surroundings()
     launch(worker_functions.rank_and, None, nproc=2, start_method=method)
@@ -101,6 +102,7 @@ def test_after_success_everything_is_as_before(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@in_a_fork
 def test_after_a_failure_everything_is_as_before(method: str) -> None:
     before = surroundings()
     with pytest.raises(WorkersFailed):
@@ -109,6 +111,7 @@ def test_after_a_failure_everything_is_as_before(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@in_a_fork
 def test_after_a_stop_everything_is_as_before(method: str, folder: str) -> None:
     before = surroundings()
     with signalled(folder, signal.SIGTERM), pytest.raises(SignalException):
@@ -116,6 +119,7 @@ def test_after_a_stop_everything_is_as_before(method: str, folder: str) -> None:
     assert difference(before) == {}
 
 
+@in_a_fork
 def test_after_a_restart_everything_is_as_before(folder: str) -> None:
     before = surroundings()
     launch(worker_functions.fail_until, 2, folder, max_restarts=2)

@@ -20,6 +20,8 @@ from llutil.agent_server.place import servers
 from llutil.agent_server.shown_memory import ROOM_VARIABLE
 from llutil.system.exit_status import EXIT_UNKNOWN
 from tests.support.agent_servers import SECONDS, Server, ended, start_of, wait_for
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 _WAITS = "import os, sys; os.write(int(sys.argv[2]), b'!'); os.read(int(sys.argv[1]), 1)"
 
@@ -385,12 +387,10 @@ def test_an_order_reaches_a_working_directory_or_is_not_sent(server: Server) -> 
         server.fork("", cwd="/no/such/folder")
 
 
+@in_a_fork
 def test_a_task_keeps_no_descriptor(server: Server) -> None:
-    def held() -> set[str]:
-        return {path.name for path in Path("/proc/self/fd").iterdir()}
-
-    before = held()
+    before = open_descriptors()
     wait_for(server.fork(""))
     with pytest.raises(NotForkedError):
         server.fork("", env={"TZ": "x"})
-    assert held() == before
+    assert open_descriptors() == before

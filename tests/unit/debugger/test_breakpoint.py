@@ -20,6 +20,8 @@ from llutil.debugger import breakpoint as breakpoint_module
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events
 from llutil.events.rank_slot import Doing
 from llutil.system.terminal import TERMINAL
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 ON = ["n"] if sys.version_info >= (3, 13) else []
 """Since Python 3.13, pdb stops first at the call that asks for it, and then at the next line."""
@@ -223,12 +225,13 @@ def test_who_waits_for_the_terminal_when_another_thread_ends_debugging_goes_on(
     assert (page.debugged, page.debugger_end.is_set()) == (False, True)
 
 
+@in_a_fork
 def test_threads_leave_no_debugger_behind_when_they_end(person: Person, page: Events) -> None:
     answering = person.answer(*9 * "c")
     had = []
     for _ in range(3):
         assert in_threads(3) == [4, 4, 4]
-        had.append((len([*Path("/proc/self/fd").iterdir()]), atexit._ncallbacks()))
+        had.append((len(open_descriptors()), atexit._ncallbacks()))
     answering.join()
     assert had == 3 * had[:1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import pickle
 import stat
@@ -18,6 +17,8 @@ from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
 from llutil.events.events import CAPACITY, ENVIRONMENT, Events, Flag
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 FLAGS = (
     "pause",
@@ -40,10 +41,6 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Events]:
     with Events(folder=tmp_path) as events:
         yield events
     assert list(tmp_path.iterdir()) == []
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def flags(events: Events) -> dict[str, bool]:
@@ -224,16 +221,15 @@ def test_closing_twice_is_closing_once(page: Events) -> None:
         page.pause.is_set()
 
 
+@in_a_fork
 def test_a_page_that_is_dropped_leaves_no_file_and_no_descriptor(tmp_path: Path) -> None:
-    gc.collect()  # what earlier tests have left
-    before = descriptors()
+    before = open_descriptors()
     events = Events(folder=tmp_path)
     path = Path(events.path)
     assert path.exists()
     del events  # no cycle holds it, so there is nothing to collect
     assert not path.exists()
-    gc.collect()
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_a_slot_outlives_its_page(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 
 import pytest
 
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.launcher.os_errors import os_errors_explained
+from tests.support.descriptors import few_descriptors
+from tests.support.forks import in_a_fork
 
 
 @pytest.mark.parametrize(
@@ -38,15 +39,7 @@ def test_other_errors_go_through(error: Exception) -> None:
     assert caught.value is error
 
 
+@in_a_fork
 def test_a_real_lack_of_descriptors_is_one() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
-    opened: list[int] = []
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, before[1]))
-        with pytest.raises(InfrastructureError), os_errors_explained():
-            opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(1000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for fd in opened:
-            os.close(fd)
+    with few_descriptors(3), pytest.raises(InfrastructureError), os_errors_explained():
+        [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]

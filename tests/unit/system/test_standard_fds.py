@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llutil.system.standard_fds import open_standard_fds
-from tests.support.forks import fork
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import fork, in_a_fork
 
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)])
@@ -31,9 +32,10 @@ def test_closed_streams_are_open_from_then_on_and_inherited(
     assert (tmp_path / "found").read_text() == f"{['/dev/null'] * len(closed)} True"
 
 
+@in_a_fork
 def test_open_streams_are_left_alone() -> None:
-    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - of this moment
+    before = open_descriptors()
     files = [os.fstat(fd) for fd in range(3)]
     open_standard_fds()
     assert [os.fstat(fd) for fd in range(3)] == files
-    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_descriptors() == before

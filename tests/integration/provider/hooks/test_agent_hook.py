@@ -34,6 +34,7 @@ from llutil.progress.log_lines import ProgressLines
 from llutil.task_link.messages import RoundBegan, Saved, Spec, Steered, Stopped
 from tests.support import fake_agent
 from tests.support.alarms import alarm, alarm_when
+from tests.support.descriptors import no_descriptor_left
 from tests.support.launches import is_alive
 
 pytestmark = pytest.mark.fault
@@ -51,7 +52,7 @@ def spec(**config):
 
 
 @pytest.fixture
-def hook_to(tmp_path):
+def any_hook_to(tmp_path):
     """Makes a hook whose agent plays the named part."""
     interpreter = tmp_path / "python"
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_AGENT} "$@"\n')
@@ -61,10 +62,14 @@ def hook_to(tmp_path):
         env = {"FAKE_AGENT_PART": part, **options.pop("env", {})}
         return AgentHook(python=str(interpreter), env=env, **options)
 
-    make.tidy = True
-    before = set(Path("/proc/self/fd").iterdir())
-    yield make
-    assert not make.tidy or set(Path("/proc/self/fd").iterdir()) <= before
+    return make
+
+
+@pytest.fixture
+def hook_to(any_hook_to):
+    """The same; after the test no descriptor is left."""
+    with no_descriptor_left():
+        yield any_hook_to
 
 
 @pytest.fixture
@@ -385,12 +390,11 @@ class Timeout(BaseException):
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("moment", [0.0005, 0.002, 0.01, 0.03, 0.1])
-def test_an_interruption_at_the_start_is_raised_and_leaves_no_process(hook_to, moment):
+def test_an_interruption_at_the_start_is_raised_and_leaves_no_process(any_hook_to, moment):
     # Between a fork and its return nobody knows the process. It sees its task hang up, and ends by
     # itself. In the same way nobody may know a descriptor; the garbage collector closes it, or the
     # end of the task.
-    hook_to.tidy = False
-    hook = hook_to("stops_when_asked")
+    hook = any_hook_to("stops_when_asked")
 
     def interrupt():
         raise Timeout

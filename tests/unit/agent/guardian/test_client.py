@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -23,6 +22,8 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian import client
 from llutil.agent.guardian.client import Guardian
 from llutil.system.process_table import children_of_this_process, stat_of
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 LIMIT = 20.0  # seconds; a test that waits so long has failed
 
@@ -55,9 +56,9 @@ def start_of(process: subprocess.Popen[bytes]) -> int:
     return stat.start
 
 
-def held() -> tuple[set[str], set[int]]:
+def held() -> tuple[set[int], set[int]]:
     """The descriptors and the children of this process."""
-    return {path.name for path in Path("/proc/self/fd").iterdir()}, {*children_of_this_process()}
+    return open_descriptors(), {*children_of_this_process()}
 
 
 def many_rounds(guardian: Guardian, kept: tuple[int, ...] = ()) -> float:
@@ -149,6 +150,7 @@ FAULTS = pytest.mark.parametrize(
 
 
 @FAULTS
+@in_a_fork
 def test_a_guardian_that_cannot_be_replaced_stops_no_job(
     loop: EventLoop,
     caplog: pytest.LogCaptureFixture,
@@ -171,6 +173,7 @@ def test_a_guardian_that_cannot_be_replaced_stops_no_job(
 
 
 @FAULTS
+@in_a_fork
 def test_a_first_guardian_that_cannot_be_started_leaves_nothing(
     loop: EventLoop,
     monkeypatch: pytest.MonkeyPatch,
@@ -186,6 +189,7 @@ def test_a_first_guardian_that_cannot_be_started_leaves_nothing(
     assert held() == before
 
 
+@in_a_fork
 def test_a_guardian_that_is_kept_knows_nothing_of_the_job_before(loop: EventLoop) -> None:
     before = held()
     guardian = Guardian("no mark", loop)

@@ -22,6 +22,7 @@ from llutil.agent.start_methods.starter import (
 )
 from llutil.errors import InfrastructureError
 from tests.support.descriptors import few_descriptors, open_descriptors
+from tests.support.forks import in_a_fork
 
 # Descriptors that the agent opens for one request: the ends of a pipe, the text, the folder.
 FOR_REQUEST = 4
@@ -90,6 +91,7 @@ def _started(server: RankServer, asked: StartRequest) -> WorkerProcess:
 
 
 @pytest.mark.parametrize("room", range(FOR_REQUEST + 1))
+@in_a_fork
 def test_an_agent_without_descriptors_says_so_and_leaves_its_server_alone(
     room: int, servers: Servers, asked: StartRequest
 ) -> None:

@@ -19,7 +19,7 @@ from llutil.agent.start_methods.rank_server_children import Children
 from llutil.agent.start_methods.rank_server_loop import _answer
 from llutil.agent.start_methods.spawn_and_fork import Spawn
 from tests.support.descriptors import few_descriptors, open_descriptors
-from tests.support.forks import fork
+from tests.support.forks import fork, in_a_fork
 from tests.support.launches import wait_until
 
 HEADER = {"stdin": False, "stdout": False, "stderr": False, "shared_fd": False}
@@ -59,12 +59,14 @@ def _ask(room: int, what: dict[str, Any] | None = None) -> tuple[bool, dict[str,
 
 
 @pytest.mark.parametrize("room", [0, 1, 4])
+@in_a_fork
 def test_a_server_at_its_limit_of_descriptors_says_so_and_serves_on(room: int) -> None:
     went_on, answer, kept = _ask(room)
     assert (went_on, kept) == (True, 0)
     assert "ulimit -n" in answer["error"]
 
 
+@in_a_fork
 def test_descriptors_for_a_request_are_enough_for_its_worker(
     child: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +83,7 @@ def test_an_agent_that_dies_before_it_reads_an_answer_ends_the_server_as_any_oth
         assert not _answer(servers, set(), Children(select.poll()), None, lambda: None)
 
 
+@in_a_fork
 def test_an_environment_that_no_process_can_have_is_an_answer_and_not_the_end() -> None:
     body = {"env": {"NAME": "a\0b"}, "interpreter": [sys.executable, "-c", ""]}
     went_on, answer, kept = _ask(9, body)

@@ -20,7 +20,7 @@ from llutil.agent.start_methods.ready_workers import READY_HEADER, ReadyWorkers
 from llutil.agent.start_methods.starter import StartRequest
 from llutil.agent.start_methods.worker_start import await_start
 from tests.support.descriptors import few_descriptors, open_descriptors
-from tests.support.forks import fork
+from tests.support.forks import fork, in_a_fork
 from tests.unit.agent.start_methods.test_rank_server import Servers
 
 DEADLINE = 30_000  # milliseconds
@@ -87,15 +87,22 @@ def test_as_many_are_asked_for_as_are_missing(
     asked(theirs, stack)
 
 
-def test_what_cannot_be_asked_for_is_left_out(
+@in_a_fork
+def test_what_there_are_no_descriptors_for_is_left_out(
     server: tuple[socket.socket, socket.socket], workers: ReadyWorkers
 ) -> None:
-    ours, theirs = server
+    ours, _ = server
     before = open_descriptors()
     for room in range(4):
         with few_descriptors(room):
             workers.ask(ours, 1)
         assert (workers.take(), open_descriptors()) == (None, before)
+
+
+def test_a_server_that_has_gone_is_asked_for_nothing(
+    server: tuple[socket.socket, socket.socket], workers: ReadyWorkers
+) -> None:
+    ours, theirs = server
     theirs.close()
     workers.ask(ours, 1)
     assert workers.take() is None

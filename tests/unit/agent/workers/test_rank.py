@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from llutil.agent.observer import TerminalObserver
 from llutil.agent.output.log_files import Route
 from llutil.agent.workers.rank import Worker
 from llutil.agent.workers.rank_plan import RankPlan
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 NOT_THERE = "/nowhere/at/all.log"
 
@@ -25,11 +26,8 @@ class Broken:
         raise OSError("no more processes")
 
 
-def _descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
-
-
 @pytest.mark.parametrize("file", [None, NOT_THERE], ids=["the start", "a log file"])
+@in_a_fork
 def test_a_rank_that_cannot_be_started_leaves_no_descriptor(file: str | None) -> None:
     plan = RankPlan(
         rank=0,
@@ -44,12 +42,12 @@ def test_a_rank_that_cannot_be_started_leaves_no_descriptor(file: str | None) ->
         exit_timeout=1.0,
     )
     loop = EventLoop()
-    before = _descriptors()
+    before = open_descriptors()
     gc.disable()
     try:
         with pytest.raises(OSError, match=r"no more processes|No such file"):
             Worker(plan, Broken(), -1, loop, TerminalObserver())  # type: ignore[arg-type]
-        assert _descriptors() == before
+        assert open_descriptors() == before
     finally:
         gc.enable()
         loop.close()

@@ -15,6 +15,8 @@ from airflow_provider.agent_client.environment import TaskPaths
 from airflow_provider.agent_client.process import AgentSubprocess
 from llutil.errors import ConfigError, InfrastructureError, LaunchError
 from llutil.system.process_table import children_of_this_process
+from tests.support.descriptors import open_descriptors
+from tests.support.forks import in_a_fork
 
 
 def start_agent(folder: Path, **env: str) -> AgentSubprocess:
@@ -25,15 +27,16 @@ def start_agent(folder: Path, **env: str) -> AgentSubprocess:
     return AgentSubprocess(str(python), None, {**os.environ, **env}, {}, TaskPaths([], []))
 
 
-def held() -> tuple[set[str], set[int]]:
+def held() -> tuple[set[int], set[int]]:
     """The descriptors and the children of this process."""
-    return {path.name for path in Path("/proc/self/fd").iterdir()}, {*children_of_this_process()}
+    return open_descriptors(), {*children_of_this_process()}
 
 
 def no_descriptors(*_: object) -> NoReturn:
     raise OSError(errno.EMFILE, "no more descriptors")
 
 
+@in_a_fork
 def test_an_agent_of_which_no_descriptor_can_be_had_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +48,7 @@ def test_an_agent_of_which_no_descriptor_can_be_had_is_ended(
     assert held() == before
 
 
+@in_a_fork
 def test_an_agent_can_be_killed_by_a_task_that_can_open_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +79,7 @@ def test_an_agent_can_be_killed_by_a_task_that_can_open_nothing(
         (errno.EACCES, ConfigError, "python '.*/python' cannot be started on this worker"),
     ],
 )
+@in_a_fork
 def test_a_machine_that_can_start_no_process_now_is_no_wrong_interpreter(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,6 +99,7 @@ def test_a_machine_that_can_start_no_process_now_is_no_wrong_interpreter(
     assert held() == before
 
 
+@in_a_fork
 def test_a_variable_that_this_worker_cannot_write_is_named_without_its_value(
     tmp_path: Path,
 ) -> None:
