@@ -1,8 +1,8 @@
 """Forks of the test run itself, which has torch and gRPC imported.
 
-``in_a_fork`` is for a test that counts the descriptors or the children of its own process, or
-limits them: threads and garbage of earlier tests open and close descriptors at any moment, and a
-fork has neither.
+``in_a_fork`` is for a test of its own process's descriptors or children: it counts them, limits
+them, or needs the same number twice. Threads and garbage of earlier tests open and close
+descriptors at any moment, and a fork has neither.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forks import in_a_fork
 from tests.support.warm_python import Forked, WarmPython
 
 pytestmark = pytest.mark.launch
@@ -65,6 +66,7 @@ def _facts(popen: Callable[..., Any], folder: Path, option: str, what: str) -> A
 
 
 @pytest.mark.parametrize(("option", "what"), [("-c", _FACTS), ("-m", "facts")], ids=["-c", "-m"])
+@in_a_fork
 def test_a_command_finds_what_it_finds_in_a_fresh_interpreter(
     option: str, what: str, python_with_torch: WarmPython, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from llutil.system.job_mark import MARK_VARIABLE
 from tests.support.agent_servers import Server, wait_for
+from tests.support.forks import in_a_fork
 
 _FACTS = """
 import gc, json, locale, logging, os, resource, signal, sys, tempfile, threading, warnings
@@ -52,6 +53,7 @@ sys.exit(7)
 _FRESH = "import os, sys; sys.path.append(sys.path.pop(0)); exec(os.environ['RUN'])"
 
 
+@in_a_fork
 def test_it_finds_what_a_fresh_interpreter_finds(server: Server, tmp_path: Path) -> None:
     env = {"MINE": "ä=b", MARK_VARIABLE: "m", "CUDA_VISIBLE_DEVICES": "3", "RUN": _FACTS}
     found: list[Any] = []

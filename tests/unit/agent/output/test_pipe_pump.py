@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -176,7 +177,8 @@ def test_a_rank_does_not_wait_for_output_that_takes_long_to_show(
     pumped: Pumped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = itertools.count(step=10)  # seconds of this thread, at each look
-    monkeypatch.setattr(pipe_pump.time, "thread_time", lambda: float(next(work)))
+    clock = SimpleNamespace(monotonic=time.monotonic, thread_time=lambda: float(next(work)))
+    monkeypatch.setattr(pipe_pump, "time", clock)
     wanted = numbered(range(200_000))
     assert pumped.prints(wanted) == len(wanted)
     assert pumped.lines[0] == "line 0", "the first read is shown"

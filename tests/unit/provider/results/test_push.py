@@ -44,7 +44,7 @@ def refused(detail: dict[str, Any], kind: ErrorType = ErrorType.API_SERVER_ERROR
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, which take no time."""
     made: list[float] = []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", made.append)
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=made.append))
     return made
 
 
