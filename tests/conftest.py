@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -47,9 +48,12 @@ them last would be alone in the end.
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the user's Airflow out of the tests; choose hypothesis' seed here, so that it can be
-    printed.
+    """Keep the user's Airflow out of the tests, and let Ctrl-C end what they start, also where a
+    shell runs them in the background and so has it ignored; choose hypothesis' seed here, so that
+    it can be printed.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Airflow reads and writes its home as soon as it is imported. A folder that no test changes.
     home = tempfile.TemporaryDirectory(prefix="airflow-home-")
     config.add_cleanup(home.cleanup)

@@ -84,10 +84,8 @@ class Person:
 
 @pytest.fixture(autouse=True)
 def interrupts() -> Iterator[None]:
-    """Ctrl-C interrupts, also in a process that was started in the background, as a shell's ``&``
-    does: there it is ignored.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """After a test Ctrl-C does what it did before."""
+    before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
     # An interrupt in what pdb runs lets Python end by SIGINT, unless something else is run (3.11).
