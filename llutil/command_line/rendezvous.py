@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llutil.backends.backend import Backend
-from llutil.backends.table import BACKENDS, DEFAULT, backend_of_torchrun
+from llutil.backends.table import (
+    ALL_OPTIONS,
+    BACKENDS,
+    DEFAULT,
+    SECRET_OPTIONS,
+    backend_of_torchrun,
+)
 from llutil.command_line.errors import CommandError
 from llutil.errors import ConfigError
 
@@ -91,9 +97,15 @@ def configuration_in(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in filter(None, (pair.strip() for pair in text.split(","))):
         key, equals, value = pair.partition("=")
-        if not equals and found:  # it may be the rest of a password
+        # What follows a comma may be the rest of a password, and is not shown then.
+        if not equals and found:
             raise ConfigError(
                 f"has no '=' in what follows the comma after {[*found][-1]!r}; wanted key=value "
+                "with commas between them, and none in a value"
+            )
+        if key.strip() not in ALL_OPTIONS and (secrets := SECRET_OPTIONS.intersection(found)):
+            raise ConfigError(
+                f"has an option behind {min(secrets)!r} that no backend knows; wanted key=value "
                 "with commas between them, and none in a value"
             )
         if not equals or not key.strip() or not value.strip():
