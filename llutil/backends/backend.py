@@ -53,6 +53,25 @@ class Backend:
         defaults: dict[str, Any] = {o.key: o.default for o in self.options if o.default is not None}
         return defaults | values
 
+    def refuse_rest_of_secret(self, given: Mapping[str, object], place: str = "") -> None:
+        """Refuse a key of ``given`` that this backend does not know and that follows a secret,
+        where ``given`` was read from ``key=value`` with commas at ``place``. It may be the rest of
+        the secret, so that its name is not shown.
+
+        :raises ConfigError: there is one.
+        """
+        known = {option.key: option for option in self.options}
+        secret = ""
+        for key in given:
+            if key in known:
+                secret = key if known[key].secret else secret
+            elif secret:
+                text = (
+                    f"has something behind {secret!r} that backend {self.name!r} does not know; "
+                    "wanted key=value with commas between them, and none in a value"
+                )
+                raise ConfigError(Problem(place, text))
+
     def endpoints(self, text: str, name: str = "endpoint") -> tuple[Endpoint, ...]:
         """The servers of an endpoint, which ``name`` names to people.
 

@@ -16,13 +16,11 @@ from llutil.backends.options import Kind, Option, Source
 from llutil.secret import concealed
 
 __all__ = [
-    "ALL_OPTIONS",
     "BACKENDS",
     "C10D",
     "DEFAULT",
     "DEPLOYMENT_OPTIONS",
     "ETCD",
-    "SECRET_OPTIONS",
     "SERVED",
     "STATIC",
     "ZEUS_ADAPTER",
@@ -226,17 +224,12 @@ DEPLOYMENT_OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
 )
 """What Airflow's configuration may say for all jobs of a deployment, by key."""
 
-_KNOWN = [
-    option
+_SHOWN = frozenset(
+    option.key
     for backend in BACKENDS.values()
     for option in (*backend.options, *backend.connection_options)
-]
-_SHOWN = frozenset(option.key for option in _KNOWN if not option.secret)
-
-SECRET_OPTIONS: Final = frozenset(option.key for option in _KNOWN if option.secret)
-"""The keys of options whose values are never shown."""
-ALL_OPTIONS: Final = _SHOWN | SECRET_OPTIONS
-"""The keys of the options that any backend knows."""
+    if not option.secret
+)
 
 
 def conceal_options(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,13 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llutil.backends.backend import Backend
-from llutil.backends.table import (
-    ALL_OPTIONS,
-    BACKENDS,
-    DEFAULT,
-    SECRET_OPTIONS,
-    backend_of_torchrun,
-)
+from llutil.backends.table import BACKENDS, DEFAULT, backend_of_torchrun
 from llutil.command_line.errors import CommandError
 from llutil.errors import ConfigError
 
@@ -78,6 +72,7 @@ def rendezvous_of(given: argparse.Namespace) -> Rendezvous:
         )
     try:
         given_options = configuration_in(given.rdzv_conf)
+        backend.refuse_rest_of_secret(given_options)
     except ConfigError as error:
         raise CommandError(f"--rdzv-conf {error}", 2) from error
     try:
@@ -95,22 +90,16 @@ def configuration_in(text: str) -> dict[str, str]:
         does not repeat a value, which may be a password.
     """
     found: dict[str, str] = {}
+    wanted = "wanted key=value with commas between them"
     for pair in filter(None, (pair.strip() for pair in text.split(","))):
         key, equals, value = pair.partition("=")
-        # What follows a comma may be the rest of a password, and is not shown then.
-        if not equals and found:
-            raise ConfigError(
-                f"has no '=' in what follows the comma after {[*found][-1]!r}; wanted key=value "
-                "with commas between them, and none in a value"
-            )
-        if key.strip() not in ALL_OPTIONS and (secrets := SECRET_OPTIONS.intersection(found)):
-            raise ConfigError(
-                f"has an option behind {min(secrets)!r} that no backend knows; wanted key=value "
-                "with commas between them, and none in a value"
-            )
         if not equals or not key.strip() or not value.strip():
-            raise ConfigError(
-                f"has {key.strip()!r} without a value; wanted key=value with commas between them"
-            )
+            if found:  # what follows a comma may be the rest of a password, and is not shown
+                last = [*found][-1]
+                raise ConfigError(
+                    f"has no key with a value after the comma behind {last!r}; {wanted}, and none "
+                    "in a value"
+                )
+            raise ConfigError(f"has {key.strip()!r} without a value; {wanted}")
         found[key.strip()] = value.strip()
     return found

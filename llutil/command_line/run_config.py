@@ -114,8 +114,10 @@ def _rendezvous(
     problems = []
     configs: dict[str, Any] = {}
     try:
-        configs = dict(configuration_in(given.rdzv_conf))
+        configs = configuration_in(given.rdzv_conf)
+        backend.refuse_rest_of_secret(configs)
     except ConfigError as error:
+        configs = {}
         problems.append(Problem("--rdzv-conf", str(error)))
     run_id = "" if given.rdzv_id == _NO_ID else given.rdzv_id
     endpoint = given.rdzv_endpoint

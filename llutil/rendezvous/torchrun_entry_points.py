@@ -62,6 +62,7 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
 
+    backend.refuse_rest_of_secret(params.config, "--rdzv-conf")
     config = RendezvousConfig(
         backend=backend,
         endpoint=params.endpoint,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,12 @@ def in_a_fork(test: Callable[_P, None]) -> Callable[_P, None]:
             parent, pid = os.getpid(), fork()
             if pid == 0:
                 _end_with(said, parent, functools.partial(test, *args, **kwargs))
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            try:
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            except BaseException:  # the test has taken too long, or is interrupted
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             text = Path(f"/proc/self/fd/{said}").read_text()
         finally:
             os.close(said)

@@ -186,6 +186,10 @@ WRONG = [
     ("--local-ranks-filter a t.py", "--local-ranks-filter is 'a'; wanted local ranks with commas"),
     ("--rdzv-conf timeout --rdzv-id a t.py", "--rdzv-conf has 'timeout' without a value"),
     ("--rdzv-conf tiemout=3 --rdzv-id a t.py", "--rdzv-conf has 'tiemout', which"),
+    (
+        "--rdzv-backend etcd --rdzv-endpoint e:1 --rdzv-conf password=a,b=c --rdzv-id a t.py",
+        "--rdzv-conf has something behind 'password' that backend 'etcd' does not know",
+    ),
     ("--no-python -m t", "--no-python and --module exclude each other: a module needs Python"),
     ("--logs-specs mine t.py", "--logs-specs is 'mine': log files are the agent's own here"),
     ("--rdzv-backend etcd-v2 t.py", "--rdzv-backend is 'etcd-v2': torch's etcd backends speak"),

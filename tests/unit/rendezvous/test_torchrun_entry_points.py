@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -76,6 +77,13 @@ def test_last_call_means_the_same_everywhere(
         options = {"last_call_timeout": value}
         assert under_torchrun(backend, options).last_call == meant
         assert under_launch_agent(backend, options).last_call == meant
+
+
+@BACKENDS
+def test_what_may_be_the_rest_of_a_password_is_not_shown(backend: Backend) -> None:
+    with pytest.raises(ConfigError, match="--rdzv-conf has something behind 'password'") as error:
+        under_torchrun(backend, {"password": "hunter2", "rest": "5word"})
+    assert not {"hunter2", "rest", "5word"}.intersection(re.findall(r"\w+", str(error.value)))
 
 
 def test_only_a_job_with_a_place_for_checkpoints_saves_before_it_grows() -> None:
